@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+# Sallyport. `make demo` shows it, `make check` tests it, `make help` lists the rest.
+
+VERSION := 0.1.0
+PREFIX  ?= /usr
+SYSCONFDIR ?= /etc
+DESTDIR ?=
+CC      ?= cc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+FUZZ_CC ?= clang
+SAN     ?=
+comma   := ,
+
+B := build$(if $(SAN),/san-$(subst $(comma),-,$(SAN)))
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-7s %s\n' '$(1)' '$(2)')
+
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wvla $(if $(WERROR),-Werror)
+HARDEN := -fPIE -fstack-protector-strong -fstack-clash-protection -fcf-protection $(if $(SAN),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3)
+OPT ?= -O2
+CFLAGS ?= $(OPT) -g
+override CPPFLAGS += -D_GNU_SOURCE -I. -DSALLYPORT_VERSION='"$(VERSION)"' -DSALLYPORT_SYSCONFDIR='"$(SYSCONFDIR)/sallyport"'
+override CFLAGS += -std=c11 $(WARN) $(HARDEN) $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
+override LDFLAGS += -pie -Wl,-z,relro,-z,now,-z,noexecstack,--as-needed $(if $(SAN),-fsanitize=$(SAN))
+
+all: $(B)/sallyportd $(B)/gwctl
+
+# ---- objects, one list per folder ------------------------------------------------------------
+BASE_O    := $(addprefix gateway/base/, addr.o buf.o clock.o errs.o esc.o hash.o log.o mem.o spiffe.o uuid.o)
+HTTP1_O   := $(addprefix gateway/http1/, body.o head.o)
+POLICY_O  := $(addprefix policy/, compile.o match.o)
+PKI_O     := $(addprefix pki/, )
+PROCESS_O := $(addprefix gateway/process/, )
+CONFIG_O  := $(addprefix gateway/config/, )
+IO_O      := $(addprefix gateway/io/, )
+KEYS_O    := $(addprefix gateway/keys/, )
+AUDIT_O   := $(addprefix gateway/audit/, )
+TLS_O     := $(addprefix gateway/tls/, )
+HTTP2_O   := $(addprefix gateway/http2/, )
+LINK_O    := $(addprefix gateway/link/, )
+UPSTREAM_O := $(addprefix gateway/upstream/, )
+EXCHANGE_O := $(addprefix gateway/exchange/, )
+CONTROL_O := $(addprefix gateway/control/, )
+MAIN_O    := $(addprefix gateway/main/, )
+GWCTL_O   := $(addprefix tools/gwctl/, )
+
+# ---- programs --------------------------------------------------------------------------------
+LIB_SSL := -lssl -lcrypto
+SALLYPORTD_O := $(MAIN_O) $(CONTROL_O) $(EXCHANGE_O) $(UPSTREAM_O) $(LINK_O) $(HTTP2_O) $(TLS_O) $(AUDIT_O) $(KEYS_O) \
+	$(IO_O) $(CONFIG_O) $(PROCESS_O) $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O)
+SALLYPORTD_L := -levent_core -lnghttp2 -lconfig -ljansson -lseccomp $(LIB_SSL)
+GWCTL_ALL_O := $(GWCTL_O) $(AUDIT_O) $(CONFIG_O) $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O)
+GWCTL_L := -lconfig -ljansson $(LIB_SSL)
+
+$(B)/sallyportd: $(addprefix $(B)/,$(SALLYPORTD_O))
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(SALLYPORTD_L)
+$(B)/gwctl: $(addprefix $(B)/,$(GWCTL_ALL_O))
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(GWCTL_L)
+
+$(B)/%.o: %.c
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+# ---- unit tests: T_<folder>_<name> lists what the test links, which proves the layering --------
+UNIT :=
+define unit # name (folder/test_x), objects, libraries
+UNIT += $(1)
+$$(B)/tests/unit/$(1): $$(B)/tests/unit/$(1).o $$(addprefix $$(B)/,$(2))
+	$$(call say,LINK,$$@)
+	$$(Q)$$(CC) $$(CFLAGS) $$(LDFLAGS) -o $$@ $$^ $(3) -lcmocka
+endef
+
+# (one line per test:  $(eval $(call unit,base/test_addr,$(BASE_O),)) )
+
+unit: $(addprefix $(B)/tests/unit/,$(UNIT))
+	$(Q)for t in $^; do $$t || exit 1; done
+
+# ---- fuzz targets (libFuzzer) -----------------------------------------------------------------
+FUZZ :=
+FB := build/fuzz
+FUZZ_FLAGS := -g -O1 -std=c11 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+$(FB)/%.o: %.c
+	$(call say,FUZZCC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_FLAGS) -MMD -MP -c -o $@ $<
+define fuzz # name, objects, libraries
+FUZZ += $(1)
+$$(FB)/fuzz_$(1): $$(FB)/tests/fuzz/fuzz_$(1).o $$(addprefix $$(FB)/,$(2))
+	$$(call say,LINK,$$@)
+	$$(Q)$$(FUZZ_CC) -fsanitize=fuzzer,address,undefined -o $$@ $$^ $(3)
+endef
+
+# (one line per target:  $(eval $(call fuzz,http1_head,$(HTTP1_O) $(BASE_O),)) )
+
+SECONDS ?= 60
+fuzz: $(addprefix $(FB)/fuzz_,$(FUZZ))
+	$(Q)for f in $(FUZZ); do mkdir -p build/corpus/$$f; \
+		$(FB)/fuzz_$$f -max_total_time=$(SECONDS) -rss_limit_mb=2048 -timeout=10 -print_final_stats=0 -verbosity=0 \
+			build/corpus/$$f tests/fuzz/corpus/$$f || exit 1; echo "fuzz $$f: ok"; done
+
+clean:
+	rm -rf build
+
+.PHONY: all unit fuzz clean
+.SECONDARY:
+-include $(shell find build -name '*.d' 2>/dev/null)
