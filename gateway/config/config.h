@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The configuration: sallyport.conf and policy.d/*.conf, read once by master (or gwctl), checked as a
+ * whole, and handed to the other roles as one image, since they may not open files.
+ *
+ * One option table (options.c) drives parsing, defaults, ranges, encoding and "config dump".
+ * Every struct here is filled by that table: text is owned by the config, never NULL unless the comment says so.
+ */
+#ifndef GATEWAY_CONFIG_CONFIG_H
+#define GATEWAY_CONFIG_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "gateway/base/addr.h"
+#include "gateway/base/buf.h"
+#include "gateway/base/errs.h"
+#include "policy/policy.h"
+
+enum config_accept { /* bits of config_listener.accept */
+	CONFIG_PEERS = 1,      /* TLS: links from gateways of a peer's domain */
+	CONFIG_WORKLOADS = 2,  /* TLS: workloads of our own domain, with certificates */
+	CONFIG_PLAINTEXT = 4,  /* plain HTTP; who it is comes from "clients" */
+	CONFIG_TCP = 8,        /* raw bytes to "service"; who it is comes from "clients" */
+};
+enum config_revocation { CONFIG_REV_OFF, CONFIG_REV_IF_PRESENT, CONFIG_REV_REQUIRED };
+enum config_kind { CONFIG_HTTP, CONFIG_KIND_TCP };
+
+/* A source address or a local user, mapped to a principal. Exactly one of address and uid is given. */
+struct config_client {
+	unsigned line;
+	char *address;         /* "10.1.0.7/32"; NULL when by uid */
+	char *user;            /* user name or number; NULL when by address */
+	char *principal;       /* SPIFFE ID of our own domain */
+	bool trusted_loopback; /* option "allow_local = true": permits own and loopback addresses */
+	/* derived */
+	struct addr_cidr cidr;
+	uint32_t uid;
+};
+
+struct config_listener {
+	unsigned line;
+	char *name;
+	char *address;         /* NULL when path is given */
+	char *path;            /* Unix socket */
+	unsigned mode;         /* of the Unix socket: "0660" */
+	char *group;           /* owner group of the Unix socket; NULL: unchanged */
+	unsigned accept;       /* bits of enum config_accept */
+	char *service;         /* for tcp: its service's name; NULL otherwise */
+	struct config_client *clients;
+	size_t nclients;
+	/* derived */
+	struct addr addr;      /* len 0 for a path */
+	int service_index;     /* -1 */
+};
+
+struct config_dial {       /* one target to dial */
+	char *text;
+	struct addr addr;
+};
+
+struct config_peer {
+	unsigned line;
+	char *name;
+	char *domain;
+	char *bundle;          /* file name */
+	int revocation;        /* enum config_revocation */
+	unsigned assert_mask;  /* bits 1 << POLICY_UID, 1 << POLICY_ADDRESS, 1 << POLICY_NONE that the peer may claim */
+	char **gateways;       /* SPIFFE IDs */
+	size_t ngateways;
+	struct config_dial *dial;  /* to carry our exchanges there; may be empty when the peer dials us */
+	size_t ndial;
+	struct config_dial *dial_reverse; /* option "dial_reverse": dialled by us to carry the peer's exchanges here (ALPN h2-reverse) */
+	size_t ndial_reverse;
+	unsigned links;        /* per worker; default 2 */
+	/* derived */
+	char *bundle_pem;      /* the file's content */
+	bool uplink;           /* made from the "uplink" section; then at index 0, name "uplink", domain our own */
+};
+
+struct config_endpoint {
+	char *text;            /* "10.1.0.20:8080", "[::1]:80" or "unix:/run/x.sock" */
+	struct addr addr;
+};
+
+struct config_service {
+	unsigned line;
+	char *name;
+	char *host;            /* lower-cased, with its port if one was given */
+	int kind;              /* enum config_kind */
+	char *via;             /* peer's name or "uplink"; NULL when endpoints are given */
+	struct config_endpoint *endpoints;
+	size_t nendpoints;
+	uint64_t connect_ms;   /* default 5 s */
+	uint64_t response_ms;  /* first byte of the answer's head; default 60 s */
+	uint64_t idle_ms;      /* between bytes; default 300 s for HTTP, 3600 s for TCP ("0": none is refused) */
+	unsigned max_connections; /* per worker, to all endpoints; default 1024 */
+	/* derived */
+	char *hostname;        /* without port */
+	uint16_t port;         /* 0: none given (80 on plaintext, 443 on TLS listeners) */
+	int peer_index;        /* -1 for local */
+};
+
+struct config_limits {     /* every one with a default and a range */
+	unsigned connections;          /* client connections per worker: 50000 */
+	unsigned connections_per_source; /* not counting peers: 1000 */
+	unsigned handshakes_per_source;  /* per second: 50 */
+	unsigned handshakes;           /* in progress per worker: 256 */
+	unsigned streams_per_link;     /* concurrent exchanges: 1000 */
+	uint64_t stream_window;        /* bytes, HTTP/2: 1 MiB */
+	uint64_t link_window;          /* 16 MiB */
+	uint64_t handshake_ms;         /* 5 s */
+	uint64_t head_ms;              /* 10 s */
+	uint64_t keepalive_ms;         /* idle client connection: 300 s */
+	uint64_t body_idle_ms;         /* 60 s without a byte of body while more is due */
+	uint64_t write_ms;             /* 60 s without progress on output */
+	uint64_t park_ms;              /* an exchange without a link waits: 2 s */
+	unsigned parked;               /* per worker: 1000 */
+	uint64_t ping_ms;              /* link PING interval: 3 s; dead after two more (at most 10 s in all) */
+	uint64_t link_age_ms;          /* renewed after: 1 h */
+	uint64_t drain_ms;             /* 30 s */
+	unsigned resets_per_second;    /* per h2 ingress connection: 100 */
+	uint64_t slots;                /* principals remembered per link: 1024 */
+	uint64_t tcp_buffer;           /* bytes buffered per direction and exchange: 256 KiB */
+};
+
+struct config_journal {
+	char *directory;       /* "/var/lib/sallyport/journal" */
+	uint64_t segment_bytes;/* rotate: 256 MiB */
+	uint64_t segment_ms;   /* rotate: 24 h */
+	uint64_t group_ms;     /* 10 ms */
+	uint64_t min_free;     /* bytes of free disk below which exchanges are denied: 64 MiB */
+	uint64_t ring_bytes;   /* per worker: 4 MiB, a power of two */
+};
+
+struct config_control {
+	char *socket;          /* "/run/sallyport/control.sock" */
+	unsigned mode;         /* 0660 */
+	char *group;           /* NULL */
+};
+
+struct config {
+	char *file;            /* as given */
+	char *domain;
+	struct {
+		char *certificate, *key, *bundle;     /* file names */
+		char *certificate_pem, *bundle_pem;   /* derived: contents; the key is opened by master, never here */
+		char *id;                             /* derived: our SPIFFE ID, from the certificate's URI SAN (by config_set_id) */
+	} identity;
+	struct {               /* optional second identity for TLS listeners with accept = workloads: DNS names; NULL: identity's */
+		char *certificate, *key;
+		char *certificate_pem;
+	} inside;
+	char *policy_dir;      /* "policy.d" beside the file */
+	unsigned workers;      /* 0: one per core, resolved by config_load */
+	char *log_level;
+	char *user_prefix;     /* roles run as <prefix><role> users when root: "sallyport-" */
+	char *policy_context;  /* header "Sallyport-Policy-Context" set towards local services; NULL: none */
+	struct config_listener *listeners;
+	size_t nlisteners;
+	struct config_peer *peers;
+	size_t npeers;
+	struct config_service *services;
+	size_t nservices;
+	struct config_limits limits;
+	struct config_journal journal;
+	struct config_control control;
+};
+
+/*
+ * Read, default and check "path" (relative file names inside are relative to its directory). Returns the
+ * config or NULL; either way *errs has every fault: syntax (the first of a file), unknown options (did you mean), types, ranges,
+ * references, missing or unreadable files. Warnings (a mapping wider than /32) do not make it fail.
+ */
+struct config *config_load(const char *path, struct errs *errs);
+void config_free(struct config *c);
+
+/* Rules of policy.d/*.conf in file-name order, compiled against the services. Returns 0 and the image, or -1. */
+int config_policy_compile(const struct config *c, uint64_t generation, struct buf *image, struct errs *errs);
+
+/* The image that other roles get: no pointers; validated on decode (a damaged image gives NULL). */
+void config_encode(const struct config *c, struct buf *out);
+struct config *config_decode(const void *image, size_t len, const char **why);
+
+/* Every option with its effective value, in libconfig syntax (for "config dump"). */
+void config_dump(const struct config *c, struct buf *out);
+
+/* The service that host[:port] names (RFC 9110 7.2; a missing port means default_port), or -1. Hashed: costs the same for 10,000 services. */
+int config_service_by_host(const struct config *c, const char *authority, size_t len, uint16_t default_port);
+
+#endif
