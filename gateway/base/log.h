@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The operator log (not the audit journal): one line per event, key=value, to standard
- * error or, once log_to_syslog() was called, to /dev/log. Bytes from a peer go through
- * esc_text() first. Never called on the path of an allowed request.
+ * error or wherever log_set_fd() says. Bytes from a peer go through esc_text() first. Never called on the path of an allowed request.
  */
 #ifndef GATEWAY_BASE_LOG_H
 #define GATEWAY_BASE_LOG_H
