@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Roles: one binary, re-executed per role. This table says who exists, who may talk to whom and what each
+ * sandbox allows; a role's own folder supplies its main function (gateway/main/roles.c joins the two).
+ */
+#ifndef GATEWAY_PROCESS_ROLE_H
+#define GATEWAY_PROCESS_ROLE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum role { ROLE_MASTER, ROLE_KEYS, ROLE_JOURNAL, ROLE_CONTROL, ROLE_WORKER, ROLES };
+
+/* What master hands to a child in SETUP messages: one descriptor each, tagged. */
+enum role_fd {
+	ROLE_FD_CONFIG = 1,   /* sealed memfd: config_decode(); arg: 0 */
+	ROLE_FD_POLICY,       /* sealed memfd: policy_open(); arg: 0 */
+	ROLE_FD_RING,         /* this role's own ring (journal: a producer's ring; arg: producer number) */
+	ROLE_FD_RING_WAKE,    /* the journal's eventfd */
+	ROLE_FD_LISTENER,     /* arg: index in config.listeners */
+	ROLE_FD_CHANNEL,      /* ipc to another role; arg: (enum role << 8) | index */
+	ROLE_FD_KEY,          /* keys: a private key file, read-only; arg: key number */
+	ROLE_FD_JOURNAL_DIR,  /* journal: the directory */
+	ROLE_FD_CONTROL,      /* control: the listening admin socket */
+	ROLE_FD_POLICY_DIR, ROLE_FD_MAX = 16,
+};
+
+/* Messages master <-> children; ranges for each pair of roles so that a table can check them. */
+enum role_msg {
+	/* master -> child */
+	ROLE_MSG_FD = 1,      /* data: struct role_fd_msg[], one per descriptor */
+	ROLE_MSG_GO,          /* data: struct role_go: everything is there, start (worker: accept) */
+	ROLE_MSG_POLICY,      /* worker: fd: a new policy image; swap it in, judge running exchanges again */
+	ROLE_MSG_DRAIN,       /* worker: stop accepting, finish what runs, exit by the deadline (data: u64 ms) */
+	ROLE_MSG_STOP,        /* exit now, cleanly */
+	ROLE_MSG_CHANNEL_GONE, /* arg: (role << 8) | index: that process died; its channel is closed */
+	ROLE_MSG_PRODUCER_DIED, /* journal: arg: producer number */
+	ROLE_MSG_LOG_LEVEL,   /* arg: enum log_level */
+	/* child -> master */
+	ROLE_MSG_READY = 64,  /* data: u32 bits of what the sandbox achieved (enum sandbox_bit) */
+	ROLE_MSG_RING_BROKEN, /* journal: arg: producer number: its writer is to be killed (case 87) */
+	ROLE_MSG_KEYS_ABUSE,  /* keys: arg: worker index: it asked for what is no handshake (case 61) */
+	ROLE_MSG_DRAINED,     /* worker: nothing left, exiting */
+	/* control -> master, and the answer (data: JSON) */
+	ROLE_MSG_RELOAD = 96, ROLE_MSG_DRAIN_ALL, ROLE_MSG_MASTER_STATUS,
+	ROLE_MSG_REPLY = 120, /* arg: 0 or an error */
+	/* control <-> worker, journal, keys */
+	ROLE_MSG_STATUS = 128, /* request: empty */
+	ROLE_MSG_STATUS_REPLY, /* data: JSON object text, at most IPC_MAX_DATA; arg: 1 when cut */
+	/* worker <-> keys: 160.. (gateway/keys/proto.h) */
+};
+
+struct role_fd_msg {
+	uint16_t kind, arg;   /* enum role_fd */
+	uint32_t number;
+};
+struct role_go {
+	uint32_t index;       /* of this child in its role */
+	uint32_t count;       /* workers in all */
+	uint32_t instance;    /* unique per start of any child, from 1: journals and links name it */
+	uint32_t generation;  /* of the config */
+};
+
+/* What a role's main function gets: SETUP received, sandbox on. */
+#define ROLE_MAX_FDS 4096
+struct role_env {
+	enum role role;
+	struct role_go go;
+	int master;           /* channel */
+	int config_fd, policy_fd, ring_fd, ring_wake_fd, journal_dir_fd, control_fd; /* -1: not given */
+	struct role_env_fd {
+		uint16_t kind, arg;
+		uint32_t number;
+		int fd;
+	} *fds;               /* listeners, channels, keys, other producers' rings */
+	unsigned nfds;
+	uint32_t sandbox;     /* bits achieved */
+};
+typedef int role_main_fn(struct role_env *env);
+
+struct role_desc {
+	enum role role;
+	const char *name;     /* "worker" */
+	const char *summary;
+	bool network;         /* may it use AF_INET sockets? */
+	unsigned restart;     /* restarted when it dies */
+	role_main_fn *main;
+};
+
+const char *role_name(enum role r);
+
+#endif

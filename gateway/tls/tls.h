@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * TLS 1.3 for everything that faces a network: one tls_env per worker and config generation, one
+ * tls_conn per connection. OpenSSL is driven directly: the caller owns the socket and its readiness.
+ * Private keys are never here: signatures are made by the keys role through the provider in gateway/keys.
+ */
+#ifndef GATEWAY_TLS_TLS_H
+#define GATEWAY_TLS_TLS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "pki/svid.h"
+
+struct tls_env;     /* contexts, bundles; reference-counted by its connections */
+struct tls_conn;
+
+enum tls_kind {
+	TLS_LINK_CLIENT,     /* we dial a peer gateway (or, as a sidecar, our own): ALPN "h2" */
+	TLS_LINK_REVERSE,    /* we dial and then serve: ALPN "h2-reverse" */
+	TLS_SERVER,          /* we accept; see tls_accept */
+	TLS_KINDS,
+};
+/* What an accepting listener takes; ALPN follows: peers: h2, h2-reverse; workloads: h2, http/1.1. A client certificate is always required (case 42). */
+enum { TLS_ACCEPT_PEERS = 1, TLS_ACCEPT_WORKLOADS = 2 };
+
+enum tls_alpn { TLS_ALPN_NONE, TLS_ALPN_H2, TLS_ALPN_H2_REVERSE, TLS_ALPN_HTTP1 };
+
+struct tls_env_config {
+	const char *domain;              /* our trust domain */
+	const char *identity_pem;        /* gateway chain, leaf first; its key is number 0 of the keys role */
+	const char *inside_pem;          /* NULL, or the chain for listeners that take workloads only; key number 1 */
+	struct svid_bundle *const *bundles; /* bundles[0] is our own domain's; the rest the peers'; referenced by the env */
+	size_t nbundles;
+};
+/* NULL with *why (static or until the next call). */
+struct tls_env *tls_env_new(const struct tls_env_config *c, const char **why);
+void tls_env_unref(struct tls_env *e);
+
+/*
+ * on_wake is called (from the loop, never from within a tls_* call) when a parked handshake can go on after the keys role answered:
+ * the owner then calls tls_handshake() again.
+ */
+typedef void tls_wake_fn(void *ctx);
+
+/* fd is borrowed, non-blocking. For a server: accept bits; sni is checked by the owner after the handshake. For a client: server_name is the SNI (the peer's domain) or NULL. */
+struct tls_conn *tls_server_new(struct tls_env *e, int fd, unsigned accept, tls_wake_fn *on_wake, void *ctx);
+struct tls_conn *tls_client_new(struct tls_env *e, int fd, enum tls_kind kind, const char *server_name, tls_wake_fn *on_wake, void *ctx);
+void tls_free(struct tls_conn *t);   /* any time, a parked handshake included; NULL is a no-op */
+
+enum tls_status { TLS_DONE, TLS_WANT_READ, TLS_WANT_WRITE, TLS_PARKED, TLS_FAILED };
+/* Drive the handshake. After TLS_DONE the peer's chain was verified (svid_verify over all bundles). */
+enum tls_status tls_handshake(struct tls_conn *t);
+
+/* After TLS_FAILED: a stable token ("expired", "untrusted", "no-certificate", "tls-version", "protocol", "eof", …) and detail for the log. */
+const char *tls_failure(const struct tls_conn *t, const char **detail);
+/* What is known of the far end, after TLS_DONE or, as far as it got, TLS_FAILED. */
+const struct svid_info *tls_peer(const struct tls_conn *t);
+enum tls_alpn tls_alpn(const struct tls_conn *t);
+const char *tls_sni(const struct tls_conn *t);        /* NULL: none sent */
+const char *tls_group(const struct tls_conn *t);      /* key exchange group and cipher, for status */
+const char *tls_cipher(const struct tls_conn *t);
+/*
+ * The far end's chain, DER, leaf first, as it sent it: up to max entries; pointers live as long as t. Returns the number.
+ */
+size_t tls_peer_chain(const struct tls_conn *t, struct svid_der *out, size_t max);
+
+/*
+ * After TLS_DONE. Read: >0 octets, 0 clean close (close_notify), -1 would block, -2 failed (or closed without close_notify).
+ * Reads as many records as fit in len. Write: >0 octets taken (partial writes are on; buffer may move), -1 would block, -2 failed.
+ * If a read wants a write or the other way round (KeyUpdate), it is reported as would-block and tls_wants() tells which.
+ */
+ssize_t tls_read(struct tls_conn *t, void *p, size_t len);
+ssize_t tls_write(struct tls_conn *t, const void *p, size_t len);
+bool tls_wants_write(const struct tls_conn *t);
+bool tls_pending(const struct tls_conn *t);           /* decrypted or buffered input that epoll will not announce */
+void tls_shutdown(struct tls_conn *t);                /* queue close_notify, best effort */
+
+#endif

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * SPIFFE X.509-SVIDs (X509-SVID 2–5): who a certificate names, and whether a chain proves it. The one
+ * verifier for handshakes (gateway/tls) and for chains that travel with an exchange (gateway/link).
+ */
+#ifndef PKI_SVID_H
+#define PKI_SVID_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "gateway/base/spiffe.h"
+
+/* Each failure has its own reason; svid_reason_text() gives the stable token that journal and operator log show. */
+enum svid_reason {
+	SVID_OK,
+	SVID_NO_CERTIFICATE,
+	SVID_MALFORMED,         /* not parseable DER */
+	SVID_CHAIN_TOO_LONG,    /* more than SVID_MAX_CHAIN certificates or SVID_MAX_BYTES, refused before verification (case 59) */
+	SVID_NO_URI_SAN,        /* only a DNS name or CN (case 47) */
+	SVID_TWO_URI_SANS,      /* case 44 */
+	SVID_BAD_ID,            /* not a SPIFFE ID as spiffe.h has it (cases 45, 46) */
+	SVID_CA_LEAF,           /* basicConstraints CA or keyCertSign/cRLSign (case 49) */
+	SVID_KEY_USAGE,         /* no digitalSignature */
+	SVID_EKU,               /* EKU present without clientAuth/serverAuth as asked (case 43) */
+	SVID_UNKNOWN_DOMAIN,    /* no bundle for its trust domain */
+	SVID_UNTRUSTED,         /* does not chain to that domain's bundle (case 48 when another domain's CA signed it) */
+	SVID_EXPIRED, SVID_NOT_YET_VALID, /* case 52 */
+	SVID_REVOKED,
+	SVID_NO_CRL,
+	SVID_NAME_CONSTRAINTS,
+	SVID_WEAK_KEY,          /* RSA < 2048, curves other than P-256/384/521, Ed25519 allowed; SHA-1/MD5 signatures */
+	SVID_OTHER,
+	SVID_REASONS,
+};
+const char *svid_reason_text(enum svid_reason r);
+
+#define SVID_MAX_CHAIN 8
+#define SVID_MAX_BYTES 65536
+
+struct svid_bundle;         /* the CAs of one trust domain (one X509_STORE); immutable, reference-counted */
+/* From PEM; NULL with *why. Refuses an empty bundle, non-CAs and duplicate keys (case 57). */
+struct svid_bundle *svid_bundle_new(const char *domain, const char *pem, const char **why);
+struct svid_bundle *svid_bundle_ref(struct svid_bundle *b);
+void svid_bundle_unref(struct svid_bundle *b);
+const char *svid_bundle_domain(const struct svid_bundle *b);
+
+enum svid_purpose { SVID_CLIENT, SVID_SERVER, SVID_ANY };
+
+struct svid_info {
+	char id[SPIFFE_ID_MAX + 1];
+	char domain[SPIFFE_DOMAIN_MAX + 1];
+	int64_t not_before, not_after;  /* seconds since the epoch: of the leaf; not_after is the chain's earliest */
+	char serial[64];                /* hex */
+	uint8_t sha256[32];             /* of the leaf */
+};
+
+typedef struct x509_st svid_x509;   /* OpenSSL's X509 without its headers */
+
+/*
+ * Verify a chain, leaf first, at time now (seconds). Picks the bundle among "bundles" by the leaf's trust domain. Fills *out as far as
+ * it got (id is "" until known). With SVID_OTHER etc. *detail has static text or OpenSSL's.
+ */
+enum svid_reason svid_verify(svid_x509 *const *chain, size_t n, struct svid_bundle *const *bundles, size_t nbundles,
+    enum svid_purpose purpose, int64_t now, struct svid_info *out, const char **detail);
+/* The same for DER certificates (what Client-Cert carries, RFC 9440). */
+struct svid_der {
+	const uint8_t *p;
+	size_t len;
+};
+enum svid_reason svid_verify_der(const struct svid_der *chain, size_t n, struct svid_bundle *const *bundles, size_t nbundles,
+    enum svid_purpose purpose, int64_t now, struct svid_info *out, const char **detail);
+
+/* The leaf's id of a PEM chain, with every SVID check but trust and time; for configuration. 0 or -1 (*why). */
+int svid_id_of_pem(const char *pem, char out[SPIFFE_ID_MAX + 1], const char **why);
+/* DNS names of the first certificate of a PEM (for inside listeners): space-separated into out. */
+int svid_dns_names_of_pem(const char *pem, char *out, size_t out_size);
+/* Content of a PEM bundle/chain for status: calls back per certificate with subject, id or "", serial, notBefore, notAfter. */
+
+#endif
