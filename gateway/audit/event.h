@@ -87,4 +87,29 @@ void audit_event_u64(struct audit_event *e, enum audit_field f, uint64_t v);
 /* Pads and sets the length; the event is then e->p, e->len. */
 void audit_event_done(struct audit_event *e);
 
+/* Which fields are numbers (8 bytes); the others are text. */
+#define AUDIT_U64_FIELDS                                                                                             \
+	(UINT64_C(1) << AUDIT_F_STATUS | UINT64_C(1) << AUDIT_F_GENERATION | UINT64_C(1) << AUDIT_F_LINK |               \
+	    UINT64_C(1) << AUDIT_F_BYTES_IN | UINT64_C(1) << AUDIT_F_BYTES_OUT | UINT64_C(1) << AUDIT_F_DURATION_US |    \
+	    UINT64_C(1) << AUDIT_F_UID | UINT64_C(1) << AUDIT_F_COUNT)
+static inline bool audit_event_is_u64(enum audit_field f)
+{
+	return AUDIT_U64_FIELDS >> f & 1;
+}
+
+/* Reader: a checked view of one event; points into the bytes that were parsed. */
+struct audit_fields {
+	struct audit_head head;
+	uint64_t present;      /* bits 1 << enum audit_field; f[] is set for these alone */
+	struct {
+		const uint8_t *p;
+		uint16_t n;
+	} f[AUDIT_FIELDS];
+};
+/*
+ * Check the "len" bytes of one whole event (private memory: they must not change meanwhile). 0, or -1 with
+ * *why static: bad length, type, field, a field twice, padding that is not zero.
+ */
+int audit_event_parse(struct audit_fields *out, const uint8_t *p, size_t len, const char **why);
+
 #endif

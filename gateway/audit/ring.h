@@ -26,9 +26,33 @@ void ring_unmap(struct ring *r);
  */
 void *ring_reserve(struct ring *r, size_t max, uint64_t now_ms);
 void ring_commit(struct ring *r, size_t len);
-/* Why ring_reserve() would refuse now: NULL when it would not; else "ring-full", "journal-stopped" or "journal-silent". */
+/* Why ring_reserve() would refuse now: NULL when it would not; else "ring-full", "no-space", "journal-stopped" or "journal-silent". */
 const char *ring_refusal(struct ring *r, uint64_t now_ms);
-/* Bytes reserved for ends and alarms: ring_reserve() of an AUDIT_OPEN must leave this much. Use ring_reserve_end() for them. */
+/*
+ * For ends and alarms: uses the quarter of the ring that ring_reserve() leaves, and works while the journal is stopped or silent,
+ * because what has crossed must be recorded. NULL only when the ring is full.
+ */
 void *ring_reserve_end(struct ring *r, size_t max, uint64_t now_ms);
+
+/*
+ * Reader (the journal). Positions count octets since the ring was made; they never wrap.
+ * ring_read() copies the next event into "out" (at least AUDIT_EVENT_MAX bytes) and returns its length, 0 when
+ * there is none, or -1 with *why static: the ring is broken and must not be read again. What was read stays in the ring until
+ * ring_release(); a reader that dies before that reads it again.
+ */
+long ring_read(struct ring *r, uint8_t *out, uint64_t *pos, const char **why);
+void ring_release(struct ring *r);            /* all that was read: its room is the writer's again */
+bool ring_pending(const struct ring *r);      /* something was written beyond what was read, or the ring is broken */
+void ring_heartbeat(struct ring *r, uint64_t now_ms);
+enum ring_stop { RING_RUNNING, RING_STOPPED_SPACE, RING_STOPPED_IO, RING_STOPPED_SHUTDOWN };
+void ring_set_stopped(struct ring *r, enum ring_stop stop);
+/*
+ * Before it blocks the reader says so in every ring, and then looks once more with ring_pending(): a commit either sees the
+ * flag and writes wake_fd, or is seen by that look.
+ */
+void ring_set_idle(struct ring *r, bool idle);
+uint64_t ring_written(const struct ring *r);  /* head as the writer claims it now; a hint */
+uint64_t ring_position(const struct ring *r); /* where the next ring_read() starts */
+size_t ring_bytes(const struct ring *r);
 
 #endif
