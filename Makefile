@@ -61,7 +61,7 @@ $(B)/gwctl: $(addprefix $(B)/,$(GWCTL_ALL_O))
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(GWCTL_L)
 
-$(B)/%.o: %.c
+$(B)/%.o: %.c | deps
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
@@ -84,7 +84,7 @@ unit: $(addprefix $(B)/tests/unit/,$(UNIT))
 FUZZ :=
 FB := build/fuzz
 FUZZ_FLAGS := -g -O1 -std=c11 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
-$(FB)/%.o: %.c
+$(FB)/%.o: %.c | fuzz-deps
 	$(call say,FUZZCC,$<)
 	@mkdir -p $(@D)
 	$(Q)$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_FLAGS) -MMD -MP -c -o $@ $<
@@ -103,9 +103,76 @@ fuzz: $(addprefix $(FB)/fuzz_,$(FUZZ))
 		$(FB)/fuzz_$$f -max_total_time=$(SECONDS) -rss_limit_mb=2048 -timeout=10 -print_final_stats=0 -verbosity=0 \
 			build/corpus/$$f tests/fuzz/corpus/$$f || exit 1; echo "fuzz $$f: ok"; done
 
+# ---- what people type ------------------------------------------------------------------------
+# DEPS=no leaves packages alone. JOBS: how many compilers at once.
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+MAKEQ := +$(Q)$(MAKE) --no-print-directory
+
+deps:
+	$(Q)tools/deps.sh build
+check-deps:
+	$(Q)tools/deps.sh build test
+bench-deps:
+	$(Q)tools/deps.sh build bench
+fuzz-deps:
+	$(Q)tools/deps.sh build fuzz
+
+# make demo [KEEP=1]
+demo: $(B)/tools/demo/service
+	$(Q)tools/demo.sh $(if $(KEEP),-k) $(B)
+$(B)/tools/demo/service: $(B)/tools/demo/service.o
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
+
+# make check [SAN=address,undefined] [SUITES="unit style e2e"] [TESTS="test_crossing.py -k chunked"]
+SUITES ?= unit style e2e
+check: check-deps
+	-$(MAKEQ) -k -j$(JOBS) check-build
+	$(Q)B=$(B) UNIT="$(UNIT)" ROLES="$(ROLES)" tests/run.sh $(SUITES) $(if $(TESTS),-- $(TESTS))
+check-build: all $(B)/tools/demo/service $(addprefix $(B)/tests/unit/,$(UNIT)) $(addprefix $(B)/roles/,$(ROLES))
+# The style checks alone.
+checks:
+	$(Q)B=$(B) tests/run.sh style
+
+# make bench [ROUNDS=3] [PEERS="sallyport nghttpx"] [WORK="c64 down1"]
+ROUNDS ?= 3
+bench: bench-deps
+	$(MAKEQ) -j$(JOBS) all $(B)/tests/bench/load $(B)/tests/bench/origin
+	$(Q)tests/bench/bench.sh -b $(B) -r $(ROUNDS) $(if $(PEERS),-p "$(PEERS)") $(if $(WORK),-w "$(WORK)")
+$(B)/tests/bench/load: $(B)/tests/bench/load.o
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIB_SSL)
+$(B)/tests/bench/origin: $(B)/tests/bench/origin.o
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
+
+MAN := man/sallyportd.8 man/gwctl.1 man/sallyport.conf.5 man/sallyport-policy.5
+install: all
+	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/sallyport/examples
+	install -d -m 750 $(DESTDIR)$(SYSCONFDIR)/sallyport $(DESTDIR)$(SYSCONFDIR)/sallyport/policy.d
+	install -m 755 $(B)/sallyportd $(DESTDIR)$(PREFIX)/sbin/sallyportd
+	install -m 755 $(B)/gwctl $(DESTDIR)$(PREFIX)/bin/gwctl
+	for m in $(wildcard $(MAN)); do install -D -m 644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$${m##*/} || exit 1; done
+	cp -R conf/. $(DESTDIR)$(PREFIX)/share/doc/sallyport/examples/
+	install -m 644 README.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/sallyport/
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/sbin/sallyportd $(DESTDIR)$(PREFIX)/bin/gwctl
+	for m in $(MAN); do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$${m##*/}; done
+	rm -rf $(DESTDIR)$(PREFIX)/share/doc/sallyport
+
+help:
+	@echo 'make            build build/sallyportd and build/gwctl'
+	@echo 'make demo       two gateways on this machine, shown step by step (KEEP=1 leaves them up)'
+	@echo 'make check      all tests (SAN=address,undefined; SUITES="unit style e2e"; TESTS="test_policy.py -k reload")'
+	@echo 'make unit       the unit tests;  make checks: the style checks;  make fuzz SECONDS=60: every fuzz target'
+	@echo 'make bench      side by side with HAProxy, nginx and nghttpx (ROUNDS=3, PEERS="...", WORK="...")'
+	@echo 'make install    PREFIX=$(PREFIX) SYSCONFDIR=$(SYSCONFDIR) DESTDIR=$(DESTDIR);  make uninstall'
+	@echo 'make deps       install what building needs (check-deps, bench-deps, fuzz-deps; DEPS=no never installs)'
+	@echo 'V=1 shows commands, WERROR=1 makes warnings errors, CC=clang, SAN=... builds beside the plain build'
+
 clean:
 	rm -rf build
 
-.PHONY: all unit fuzz clean
+.PHONY: all unit fuzz clean deps check-deps bench-deps fuzz-deps demo check check-build checks bench install uninstall help
 .SECONDARY:
 -include $(shell find build -name '*.d' 2>/dev/null)
