@@ -6,6 +6,7 @@
 #ifndef PKI_SVID_H
 #define PKI_SVID_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -73,8 +74,22 @@ enum svid_reason svid_verify_der(const struct svid_der *chain, size_t n, struct 
 
 /* The leaf's id of a PEM chain, with every SVID check but trust and time; for configuration. 0 or -1 (*why). */
 int svid_id_of_pem(const char *pem, char out[SPIFFE_ID_MAX + 1], const char **why);
-/* DNS names of the first certificate of a PEM (for inside listeners): space-separated into out. */
+/* DNS names of the first certificate of a PEM (for inside listeners): space-separated into out. Their number, or -1 (no certificate, no room, odd octets). */
 int svid_dns_names_of_pem(const char *pem, char *out, size_t out_size);
-/* Content of a PEM bundle/chain for status: calls back per certificate with subject, id or "", serial, notBefore, notAfter. */
+
+/* Content of a PEM bundle or chain for status and "gwctl pki show": on_cert is called for each, in order, before this returns. */
+struct svid_cert {
+	const char *subject;            /* "/O=…/CN=…" with \xHH escapes; this and the next two die with the call */
+	const char *id;                 /* "" when there is none */
+	const char *serial;             /* hex */
+	const uint8_t *sha256;          /* 32 octets */
+	int64_t not_before, not_after;
+	bool ca;
+	enum svid_reason reason;        /* as a leaf, without trust and time; a CA says SVID_NO_URI_SAN or SVID_CA_LEAF */
+	const char *detail;
+};
+typedef void svid_pem_fn(void *ctx, const struct svid_cert *c);
+/* Number of certificates, or -1 (*why) when the PEM has something else in it. */
+int svid_pem_each(const char *pem, svid_pem_fn *on_cert, void *ctx, const char **why);
 
 #endif
