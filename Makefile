@@ -29,7 +29,7 @@ all: $(B)/sallyportd $(B)/gwctl
 
 # ---- objects, one list per folder ------------------------------------------------------------
 BASE_O    := $(addprefix gateway/base/, addr.o buf.o clock.o errs.o esc.o hash.o log.o mem.o spiffe.o uuid.o)
-HTTP1_O   := $(addprefix gateway/http1/, body.o head.o)
+HTTP1_O   := $(addprefix gateway/http1/, body.o field.o head.o target.o)
 POLICY_O  := $(addprefix policy/, compile.o match.o)
 PKI_O     := $(addprefix pki/, svid.o svid_bundle.o svid_cert.o)
 PROCESS_O := $(addprefix gateway/process/, )

@@ -27,7 +27,10 @@ enum h1_event {
 
 void h1_body_init(struct h1_body *b, enum h1_framing framing, uint64_t content_length);
 void h1_body_fini(struct h1_body *b);
-/* Returns how many octets of in were used (data included) and sets *ev. Never uses octets past an END. */
+/*
+ * Returns how many octets of in were used (data included) and sets *ev, one event a call. Never uses octets past an END. Call
+ * again until MORE, END or ERROR, also with n 0: the END after the last data, or of a body of length 0, takes no octet.
+ */
 size_t h1_body_feed(struct h1_body *b, const char *in, size_t n, enum h1_event *ev, const char **data, size_t *data_len);
 /* After H1_EV_TRAILERS: fields, names lower-cased, valid until h1_body_fini. Framing and routing fields are refused as H1_EV_ERROR (RFC 9110 6.5.1). */
 unsigned h1_body_trailers(struct h1_body *b, struct h1_field *out, unsigned max);

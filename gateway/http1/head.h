@@ -13,6 +13,7 @@
 
 #define H1_MAX_FIELDS 100
 #define H1_MAX_HEAD 32768 /* octets of a whole head, and of a trailer section */
+#define H1_MAX_TARGET 16384 /* octets of a request target */
 
 /* Names we act upon; everything else is H1_F_OTHER. Found by length and first bytes, not by strcmp chains. */
 enum h1_name {
@@ -72,12 +73,14 @@ struct h1_head {
  * of 1*18DIGIT once; a Transfer-Encoding that is not exactly "chunked" once (and none in HTTP/1.0); no, two or
  * malformed Hosts; an absolute target's authority that differs from Host; userinfo; "#" , bytes outside of RFC 3986's
  * set, "%2f", "%5c", "%00", "..", "." segments, ";" before a segment's end with dots ("..;"), "//" and "\" in a path.
+ * One empty line before a request line is skipped and counted. "http://host" has the path "/" (OPTIONS: "*"), written into buf.
+ * A method over 32 octets gives -501. What cannot become a head any more (first octet, bare LF) is refused before it is whole.
  */
 ssize_t h1_parse_request(struct h1_head *h, char *buf, size_t len);
 /* The same for a response to a request with this method. A 1xx is a head of its own. Errors are all -502. */
 ssize_t h1_parse_response(struct h1_head *h, char *buf, size_t len, enum h1_method request_method);
 
-/* The same checks for fields that came by HTTP/2 or go out as HTTP/1: */
+/* The same checks for fields that came by HTTP/2 or go out as HTTP/1 (in field.c and target.c): */
 bool h1_name_valid(const char *s, size_t n);      /* token, RFC 9110 5.6.2 */
 bool h1_value_valid(const char *s, size_t n);     /* no CR, LF, NUL or other controls but HTAB */
 bool h1_authority_valid(const char *s, size_t n); /* host [":" port], no userinfo; lower case not required */
