@@ -1,0 +1,425 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/io/conn.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "gateway/base/mem.h"
+
+#define MAX_IOV 64
+
+/* Connections with borrowed output: one list, for one thread reads into one buffer at a time. */
+static LIST_HEAD(, conn) borrowers = LIST_HEAD_INITIALIZER(borrowers);
+
+static void on_io(void *ctx, unsigned what);
+static void on_flush(void *ctx);
+
+static void close_with(struct conn *c, const char *why)
+{
+	if (c->state == CONN_CLOSED)
+		return;
+	c->state = CONN_CLOSED;
+	io_del(&c->io);
+	deadline_cancel(&c->write_deadline);
+	c->ops->on_close(c, why);
+}
+
+static void on_write_deadline(struct deadline *d)
+{
+	struct conn *c = (struct conn *)((char *)d - offsetof(struct conn, write_deadline));
+
+	close_with(c, "write-timeout");
+}
+
+void conn_init(struct conn *c, struct loop *l, int fd, bool connecting, const struct conn_ops *ops, void *owner)
+{
+	memset(c, 0, sizeof(*c));
+	c->loop = l;
+	c->ops = ops;
+	c->owner = owner;
+	c->fd = fd;
+	c->state = connecting ? CONN_CONNECTING : CONN_OPEN;
+	c->writable = !connecting;
+	/* Data may have come with the connection: the first edge tells, for adding reports what is there. */
+	loop_task_init(&c->flush, on_flush, c);
+	outq_init(&c->out);
+	io_add(l, &c->io, fd, on_io, c);
+}
+
+void conn_set_layer(struct conn *c, const struct conn_layer *layer, void *ctx)
+{
+	c->layer = layer;
+	c->layer_ctx = ctx;
+	if (c->state == CONN_OPEN) {
+		c->state = CONN_HANDSHAKE;
+		loop_later(c->loop, &c->flush);
+	}
+}
+
+void conn_fini(struct conn *c, bool reset)
+{
+	if (c->fd < 0)
+		return;
+	c->state = CONN_CLOSED;
+	io_del(&c->io);
+	deadline_cancel(&c->write_deadline);
+	loop_task_cancel(c->loop, &c->flush);
+	if (c->borrowing) {
+		LIST_REMOVE(c, settle);
+		c->borrowing = false;
+	}
+	if (c->layer) {
+		if (!reset && !c->shut_done && c->out.bytes == 0)
+			c->layer->shutdown(c->layer_ctx);
+		c->layer->free(c->layer_ctx);
+		c->layer = NULL;
+	}
+	outq_reset(&c->out);
+	if (reset) {
+		struct linger lg = { .l_onoff = 1, .l_linger = 0 };
+
+		setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &lg, sizeof(lg));
+	}
+	close(c->fd);
+	c->fd = -1;
+}
+
+/* Drives CONNECTING and HANDSHAKE; true when the connection is open. */
+static bool advance(struct conn *c)
+{
+	if (c->state == CONN_CONNECTING) {
+		int err = 0;
+		socklen_t len = sizeof(err);
+
+		if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &err, &len) != 0)
+			err = errno;
+		if (err) {
+			c->error = err;
+			close_with(c, "connect-failed");
+			return false;
+		}
+		c->writable = true;
+		c->state = c->layer ? CONN_HANDSHAKE : CONN_OPEN;
+		if (c->state == CONN_OPEN) {
+			c->ops->on_open(c);
+			return c->state == CONN_OPEN;
+		}
+	}
+	if (c->state == CONN_HANDSHAKE) {
+		switch (c->layer->handshake(c->layer_ctx)) {
+		case CONN_HS_WAIT:
+			return false;
+		case CONN_HS_FAILED:
+			close_with(c, "handshake");
+			return false;
+		case CONN_HS_DONE:
+			c->state = CONN_OPEN;
+			c->readable = c->writable = true;
+			c->ops->on_open(c);
+			break;
+		}
+	}
+	return c->state == CONN_OPEN;
+}
+
+static ssize_t write_some(struct conn *c)
+{
+	struct iovec iov[MAX_IOV];
+	ssize_t total = 0, n;
+
+	while (c->out.bytes && c->writable) {
+		if (c->layer) {
+			size_t len;
+			/* Whole records: 16 KiB pieces, gathered where chunks end. */
+			const uint8_t *p = outq_front(&c->out, 16384, &len);
+
+			if (len > 16384)
+				len -= len % 16384;
+			n = c->layer->write(c->layer_ctx, p, len);
+			if (n == -2)
+				return -2;
+		} else {
+			struct msghdr m = { .msg_iov = iov, .msg_iovlen = outq_iov(&c->out, iov, MAX_IOV) };
+			size_t asked = 0;
+
+			for (size_t i = 0; i < m.msg_iovlen; i++)
+				asked += iov[i].iov_len;
+			n = m.msg_iovlen == 1 ? send(c->fd, iov[0].iov_base, iov[0].iov_len, MSG_NOSIGNAL)
+					      : sendmsg(c->fd, &m, MSG_NOSIGNAL);
+			if (n < 0) {
+				if (errno == EINTR)
+					continue;
+				if (errno != EAGAIN) {
+					c->error = errno;
+					return -2;
+				}
+				n = -1;
+			} else if ((size_t)n < asked) {
+				outq_consume(&c->out, (size_t)n);
+				total += n;
+				/* A short write: the socket is full; its edge will come. */
+				c->writable = false;
+				break;
+			}
+		}
+		if (n < 0) {
+			c->writable = false;
+			break;
+		}
+		outq_consume(&c->out, (size_t)n);
+		total += n;
+	}
+	return total;
+}
+
+static bool flush_out(struct conn *c)
+{
+	ssize_t n = write_some(c);
+
+	if (n == -2) {
+		close_with(c, "reset");
+		return false;
+	}
+	if (c->out.bytes == 0) {
+		deadline_cancel(&c->write_deadline);
+		if (c->shut_wanted && !c->shut_done) {
+			c->shut_done = true;
+			if (c->layer)
+				c->layer->shutdown(c->layer_ctx);
+			else
+				shutdown(c->fd, SHUT_WR);
+		}
+	} else if (c->write_q && (n > 0 || !c->write_deadline.q)) {
+		deadline_set(c->write_q, &c->write_deadline);
+	}
+	return true;
+}
+
+static bool tell_drained(struct conn *c)
+{
+	if ((c->was_full && c->out.bytes <= CONN_LOW) || (c->tell_empty && c->out.bytes == 0)) {
+		c->was_full = c->tell_empty = false;
+		c->ops->on_drained(c);
+	}
+	return c->fd >= 0 && c->state == CONN_OPEN;
+}
+
+static void on_flush(void *ctx)
+{
+	struct conn *c = ctx;
+
+	if (c->state == CONN_HANDSHAKE) {
+		if (!advance(c))
+			return;
+		c->resume = true;
+	}
+	if (c->state != CONN_OPEN)
+		return;
+	if (c->broken) {
+		close_with(c, "reset");
+		return;
+	}
+	if ((c->out.bytes || (c->shut_wanted && !c->shut_done)) && !flush_out(c))
+		return;
+	if (!tell_drained(c))
+		return;
+	if (c->resume) {
+		c->resume = false;
+		if (c->readable && !c->paused)
+			c->ops->on_input(c);
+	}
+}
+
+static void on_io(void *ctx, unsigned what)
+{
+	struct conn *c = ctx;
+
+	if (what & IO_HUP)
+		c->hup = true;
+	if (c->state < CONN_OPEN) {
+		if (c->state == CONN_CONNECTING && !(what & (IO_WRITE | IO_HUP)))
+			return;
+		if (!advance(c))
+			return;
+		what |= IO_READ;
+	}
+	if (c->state != CONN_OPEN)
+		return;
+	if (what & IO_WRITE) {
+		bool was = c->writable;
+
+		c->writable = true;
+		if (!was && (c->out.bytes || c->shut_wanted))
+			loop_later(c->loop, &c->flush);
+	}
+	if (what & IO_READ) {
+		c->readable = true;
+		if (!c->paused)
+			c->ops->on_input(c);
+	}
+}
+
+void conn_kick(struct conn *c)
+{
+	if (c->state == CONN_HANDSHAKE)
+		loop_later(c->loop, &c->flush);
+}
+
+ssize_t conn_read(struct conn *c, void *p, size_t n)
+{
+	ssize_t got;
+
+	if (!c->readable || c->state != CONN_OPEN)
+		return -1;
+	if (c->layer) {
+		got = c->layer->read(c->layer_ctx, p, n);
+		if (got == -1) {
+			c->readable = false;
+		} else if (got == -2) {
+			c->error = ECONNRESET;
+			c->readable = false;
+			c->broken = true;
+			loop_later(c->loop, &c->flush);
+		}
+		return got;
+	}
+	do
+		got = recv(c->fd, p, n, 0);
+	while (got < 0 && errno == EINTR);
+	if (got < 0) {
+		if (errno == EAGAIN) {
+			c->readable = false;
+			return -1;
+		}
+		c->error = errno;
+		c->readable = false;
+		c->broken = true;
+		loop_later(c->loop, &c->flush);
+		return -2;
+	}
+	if (got == 0)
+		c->readable = false;
+	else if ((size_t)got < n && !c->hup)
+		c->readable = false; /* drained; what comes later makes a new edge */
+	return got;
+}
+
+void conn_dirty(struct conn *c)
+{
+	if (c->state == CONN_OPEN)
+		loop_later(c->loop, &c->flush);
+}
+
+void conn_write(struct conn *c, const void *p, size_t n)
+{
+	outq_append(&c->out, p, n);
+	conn_dirty(c);
+}
+
+void conn_borrow(struct conn *c, const void *p, size_t n)
+{
+	outq_borrow(&c->out, p, n);
+	if (!c->borrowing) {
+		c->borrowing = true;
+		LIST_INSERT_HEAD(&borrowers, c, settle);
+	}
+}
+
+void conn_settle_all(void)
+{
+	struct conn *c;
+
+	while ((c = LIST_FIRST(&borrowers))) {
+		LIST_REMOVE(c, settle);
+		c->borrowing = false;
+		/* A failure shows again in the flush, where on_close may be called. */
+		if (c->state == CONN_OPEN && c->writable)
+			write_some(c);
+		outq_own(&c->out);
+		conn_dirty(c);
+	}
+}
+
+void conn_again(struct conn *c)
+{
+	c->resume = true;
+	loop_next(c->loop, &c->flush);
+}
+
+void conn_shutdown(struct conn *c)
+{
+	c->shut_wanted = true;
+	conn_dirty(c);
+}
+
+void conn_pause(struct conn *c)
+{
+	c->paused = true;
+}
+
+void conn_resume(struct conn *c)
+{
+	if (!c->paused)
+		return;
+	c->paused = false;
+	if (c->readable || (c->layer && c->layer->pending(c->layer_ctx))) {
+		c->readable = c->resume = true;
+		conn_dirty(c);
+	}
+}
+
+void conn_tell_empty(struct conn *c)
+{
+	c->tell_empty = true;
+	conn_dirty(c);
+}
+
+void conn_write_timeout(struct conn *c, uint64_t ms)
+{
+	c->write_q = ms ? deadline_queue(c->loop, ms, on_write_deadline) : NULL;
+}
+
+/* ---- sockets ---- */
+
+static void set_nodelay(int fd)
+{
+	int one = 1;
+
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+}
+
+int conn_dial(const struct addr *a)
+{
+	int fd = socket(a->ss.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return -1;
+	if (a->ss.ss_family != AF_UNIX)
+		set_nodelay(fd);
+	if (connect(fd, (const struct sockaddr *)&a->ss, a->len) != 0 && errno != EINPROGRESS) {
+		int e = errno;
+
+		close(fd);
+		errno = e;
+		return -1;
+	}
+	return fd;
+}
+
+int conn_accept(int listener, struct addr *from)
+{
+	int fd;
+
+	from->len = sizeof(from->ss);
+	do
+		fd = accept4(listener, (struct sockaddr *)&from->ss, &from->len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	while (fd < 0 && (errno == EINTR || errno == ECONNABORTED));
+	if (fd >= 0 && from->ss.ss_family != AF_UNIX)
+		set_nodelay(fd);
+	return fd;
+}
