@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/process/child.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "gateway/base/clock.h"
+#include "gateway/base/log.h"
+#include "gateway/base/mem.h"
+#include "gateway/process/privs.h"
+#include "gateway/process/sandbox.h"
+#include "gateway/process/spawn.h"
+
+#define SETUP_MS 60000 /* master answers at once; workers wait for keys and journal to be ready */
+
+int
+child_fds(struct ipc_msg *m, struct role_env_fd out[IPC_MAX_FDS])
+{
+	struct role_fd_msg what;
+	unsigned n = m->nfds;
+
+	if (n == 0 || m->len != n * sizeof(what))
+		goto damaged;
+	for (unsigned i = 0; i < n; i++) {
+		memcpy(&what, m->data + i * sizeof(what), sizeof(what));
+		if (what.kind == 0 || what.kind >= ROLE_FD_MAX)
+			goto damaged;
+		out[i] = (struct role_env_fd){ .kind = what.kind, .arg = what.arg, .number = what.number, .fd = m->fds[i] };
+	}
+	m->nfds = 0;
+	return (int)n;
+damaged:
+	ipc_msg_close(m);
+	return -1;
+}
+
+const struct role_env_fd *
+child_find(const struct role_env *env, enum role_fd kind, uint32_t number)
+{
+	for (unsigned i = 0; i < env->nfds; i++)
+		if (env->fds[i].kind == kind && env->fds[i].number == number)
+			return &env->fds[i];
+	return NULL;
+}
+
+int
+child_ready(const struct role_env *env)
+{
+	return ipc_send(env->master, ROLE_MSG_READY, 0, &env->sandbox, sizeof(env->sandbox), NULL, 0) == 0 ? 0 : -1;
+}
+
+/* The single descriptors have a place of their own in env; the rest are a list. A ring is the role's own but for journal. */
+static int
+env_add(struct role_env *env, struct role_env_fd *f)
+{
+	int *place = NULL;
+
+	switch (f->kind) {
+	case ROLE_FD_CONFIG: place = &env->config_fd; break;
+	case ROLE_FD_POLICY: place = &env->policy_fd; break;
+	case ROLE_FD_RING: place = env->role == ROLE_JOURNAL ? NULL : &env->ring_fd; break;
+	case ROLE_FD_RING_WAKE: place = &env->ring_wake_fd; break;
+	case ROLE_FD_JOURNAL_DIR: place = &env->journal_dir_fd; break;
+	case ROLE_FD_CONTROL: place = &env->control_fd; break;
+	default: break;
+	}
+	if (place) {
+		if (*place >= 0)
+			return -1;
+		*place = f->fd;
+		return 0;
+	}
+	if (env->nfds == ROLE_MAX_FDS)
+		return -1;
+	if ((env->nfds & (env->nfds - 1)) == 0)
+		env->fds = mem_realloc(env->fds, (env->nfds ? env->nfds * 2 : 1) * sizeof(*env->fds));
+	env->fds[env->nfds++] = *f;
+	return 0;
+}
+
+/* SETUP: descriptors until GO. Anything else, or master's death, ends this process. */
+static void
+receive_setup(struct role_env *env)
+{
+	uint8_t *buf = mem_alloc(IPC_MAX_DATA + 16);
+	uint64_t deadline = clock_mono_ms() + SETUP_MS;
+	bool go = false;
+
+	while (!go) {
+		struct pollfd p = { .fd = env->master, .events = POLLIN };
+		struct role_env_fd fds[IPC_MAX_FDS];
+		struct ipc_msg m;
+		uint64_t now = clock_mono_ms();
+		int n, r;
+
+		if (now >= deadline)
+			log_fatal("master sent no set-up within %d s; restart sallyportd", SETUP_MS / 1000);
+		if (poll(&p, 1, (int)(deadline - now)) < 0 && errno != EINTR)
+			log_fatal("poll: %m");
+		r = ipc_recv(env->master, buf, &m);
+		if (r == 0)
+			continue;
+		if (r < 0)
+			exit(0); /* master is gone and said why */
+		switch (m.type) {
+		case ROLE_MSG_FD:
+			n = child_fds(&m, fds);
+			for (int i = 0; i < n; i++)
+				if (env_add(env, &fds[i]) < 0)
+					n = -1;
+			if (n < 0)
+				log_fatal("a set-up message from master is damaged");
+			break;
+		case ROLE_MSG_GO:
+			if (m.len != sizeof(env->go) || m.nfds > 0)
+				log_fatal("the last set-up message from master is damaged");
+			memcpy(&env->go, m.data, sizeof(env->go));
+			go = true;
+			break;
+		case ROLE_MSG_LOG_LEVEL:
+			if (m.arg <= LOG_LV_DEBUG)
+				log_set_level((enum log_level)m.arg);
+			break;
+		case ROLE_MSG_STOP:
+			exit(0);
+		case ROLE_MSG_CHANNEL_GONE: /* it came with an earlier message; its end reads as closed */
+			break;
+		default:
+			log_fatal("message %u from master is not for the set-up", m.type);
+		}
+		ipc_msg_close(&m);
+	}
+	mem_free(buf);
+}
+
+/* Everything that can be taken away is, before a byte is read that this program did not write. */
+static void
+confine(const struct spawn *s, pid_t master, uint32_t *bits)
+{
+	const char *why = "?";
+
+	if (sandbox_limits(s->role, bits, &why) < 0)
+		log_fatal("cannot confine this role: %s (%m)", why);
+	if (s->drop) {
+		if (privs_drop(s->uid, s->gid, false, &why) < 0)
+			log_fatal("cannot become uid %u gid %u: %s (%m)", (unsigned)s->uid, (unsigned)s->gid, why);
+		*bits |= SANDBOX_UID;
+	}
+	/*
+	 * Nobody outlives master, but for the journal, which reads the end of its channel, writes what the
+	 * rings still hold and leaves. (A change of ids clears the death signal, hence after it.)
+	 */
+	if (s->role != ROLE_JOURNAL && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+		log_fatal("the parent's death signal cannot be set: %m");
+	if (getppid() != master)
+		exit(0);
+	if (sandbox_enter(s->role, s->dir_fd, bits, &why) < 0)
+		log_fatal("cannot confine this role: %s (%m)", why);
+}
+
+void
+child_run(const struct role_desc *table)
+{
+	struct role_env env = {
+		.master = SPAWN_MASTER_FD, .config_fd = -1, .policy_fd = -1, .ring_fd = -1, .ring_wake_fd = -1,
+		.journal_dir_fd = -1, .control_fd = -1,
+	};
+	struct spawn s;
+	pid_t master;
+	char ident[32];
+	int type, r = spawn_describe(&s, &master);
+	socklen_t len = sizeof(type);
+
+	if (r == 0)
+		return;
+	if (r < 0 || getsockopt(SPAWN_MASTER_FD, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_SEQPACKET)
+		log_fatal("%s is set by sallyportd for its own roles; unset it", SPAWN_ENV);
+	env.role = s.role;
+	env.journal_dir_fd = s.dir_fd;
+	if (s.role == ROLE_WORKER)
+		snprintf(ident, sizeof(ident), "%s/%u", role_name(s.role), s.index);
+	else
+		snprintf(ident, sizeof(ident), "%s", role_name(s.role));
+	log_init(ident);
+	snprintf(ident, sizeof(ident), "sp-%.8s-%u", role_name(s.role), s.index);
+	prctl(PR_SET_NAME, ident, 0, 0, 0);
+
+	confine(&s, master, &env.sandbox);
+	receive_setup(&env);
+	if (!table[s.role].main)
+		log_fatal("this build has no role %s", role_name(s.role));
+	r = table[s.role].main(&env);
+	exit(r);
+}
