@@ -30,7 +30,7 @@ all: $(B)/sallyportd $(B)/gwctl
 # ---- objects, one list per folder ------------------------------------------------------------
 BASE_O    := $(addprefix gateway/base/, addr.o buf.o clock.o errs.o esc.o hash.o log.o mem.o spiffe.o uuid.o)
 HTTP1_O   := $(addprefix gateway/http1/, body.o field.o head.o target.o)
-POLICY_O  := $(addprefix policy/, compile.o match.o)
+POLICY_O  := $(addprefix policy/, compile.o intern.o match.o method.o model.o open.o pattern.o sets.o shadow.o trie.o)
 PKI_O     := $(addprefix pki/, svid.o svid_bundle.o svid_cert.o)
 PROCESS_O := $(addprefix gateway/process/, child.o ipc.o memfd.o privs.o role.o sandbox.o spawn.o)
 CONFIG_O  := $(addprefix gateway/config/, )
@@ -76,6 +76,8 @@ $$(B)/tests/unit/$(1): $$(B)/tests/unit/$(1).o $$(addprefix $$(B)/,$(2))
 endef
 
 # (one line per test:  $(eval $(call unit,base/test_addr,$(BASE_O),)) )
+ZOO_O := tests/unit/pki/zoo.o
+$(eval $(call unit,pki/test_svid,$(ZOO_O) $(PKI_O) $(BASE_O),-lcrypto))
 
 unit: $(addprefix $(B)/tests/unit/,$(UNIT))
 	$(Q)for t in $^; do $$t || exit 1; done

@@ -22,19 +22,34 @@ int policy_assurance_parse(const char *s, size_t n);               /* -1 */
 
 /* ---- compiling ---- */
 
-/* A rule as written. Lists that are NULL (n 0) mean any, but for principals and services, which are required. */
+/*
+ * Patterns, of principals and of paths, go by segment (between slashes):
+ *
+ *   *       one whole segment that is not empty
+ *   tax-*   one segment that starts with "tax-", "tax-" itself included
+ *   **      as the last segment only: any number of segments, none included; with "v1" before it, "/v1",
+ *           "/v1/" and "/v1/a/b" match
+ *
+ * Else bytes are compared, case and a trailing slash included. A trust domain is never a pattern. Paths are
+ * compared after percent-encoded unreserved characters were decoded, without their query.
+ *
+ * A rule matches when its principals, services, methods, paths and assurance all do. On a service of kind
+ * "tcp" a rule with methods or paths never matches.
+ */
+
+/* A rule as written. Lists that are NULL (n 0) mean any, but for principals and services, which are required; a list of none that is not NULL is a fault. */
 struct policy_rule {
 	const char *name;             /* unique over all files */
 	const char *file;             /* as the operator knows it: "policy.d/10-tax.conf" */
 	unsigned line;
 	bool deny;
-	const char *const *principals; /* exact ids, or patterns: "*" is one path segment, "**" (last) is any number; ["*"] alone: anybody, none included */
+	const char *const *principals; /* exact ids or patterns; ["*"] alone: anybody, and callers without a principal (which the assurance tells apart) */
 	size_t nprincipals;
 	const char *const *services;   /* names; ["*"] alone: every service */
 	size_t nservices;
 	const char *const *methods;    /* exact tokens */
 	size_t nmethods;
-	const char *const *paths;      /* start with "/"; "*" is one segment, "**" (last) any number, "/v1/*" or "/v1/tax-*"; without the query */
+	const char *const *paths;      /* exact or patterns; each starts with "/" */
 	size_t npaths;
 	uint8_t assurance;             /* bit (1 << enum policy_assurance); 0: mtls only for allow, any for deny */
 };
@@ -53,7 +68,10 @@ struct policy_input {
 	const char *digest;            /* hex SHA-256 of the sources, for journals and status */
 };
 
-/* 0 and the image appended to *image, or -1 with every fault in *errs (unknown service with did-you-mean, bad pattern, duplicate name, a rule that can never match, …). */
+/*
+ * 0 and the image appended to *image, or -1 with every fault in *errs (unknown service with did-you-mean, bad
+ * pattern, duplicate name, a rule that can never match, …). Warnings alone (an allow rule that a deny rule covers) do not make it fail.
+ */
 int policy_compile(const struct policy_input *in, struct buf *image, struct errs *errs);
 
 /* ---- deciding ---- */
@@ -66,12 +84,15 @@ struct policy {                    /* a view: all pointers lead into the image, 
 	const void *priv[8];           /* section starts, private to the library */
 };
 
-/* Validates every bound of the image, so that policy_decide() need not. 0 or -1 (*why static). An image of no rules denies all. */
+/*
+ * Validates every bound of the image, so that policy_decide() need not; the image may be hostile, but must not change afterwards.
+ * It must be 8-aligned. 0 or -1 (*why static). An image of no rules denies all.
+ */
 int policy_open(struct policy *p, const void *image, size_t len, const char **why);
 const char *policy_digest(const struct policy *p);
 
 #define POLICY_NO_ID UINT32_MAX
-/* A principal's class in this generation: look it up once per connection and generation, not per request. */
+/* A principal's class in this generation: look it up once per connection and generation, not per request. Means nothing in another image. */
 uint32_t policy_principal(const struct policy *p, const char *id, size_t len);
 /* A service's number in this image by its name, or POLICY_NO_ID. */
 uint32_t policy_service_id(const struct policy *p, const char *name);
@@ -86,6 +107,11 @@ struct policy_query {
 	enum policy_assurance assurance;
 };
 
+/*
+ * Why a query was not allowed: by the allow rule that came nearest. A rule is checked for kind, path, method and
+ * assurance, in this order, and the one that got farthest is the nearest: one that only the assurance misses is nearer than
+ * one that misses the method, and so on. Of two equally near rules it is the first in order of source.
+ */
 enum policy_why {
 	POLICY_OK,                     /* allowed by *rule */
 	POLICY_DENIED,                 /* by the deny rule *rule */
@@ -103,7 +129,7 @@ struct policy_verdict {
 	uint32_t rule;                 /* that decided or came nearest; POLICY_NO_ID when none did */
 };
 
-/* Neither allocates nor fails. */
+/* Neither allocates nor fails. A principal or service that is none of this image is denied (POLICY_NO_RULE). *v names the first rule in order of source that matches. */
 void policy_decide(const struct policy *p, const struct policy_query *q, struct policy_verdict *v);
 
 /* What journals and "policy test" print of a rule; pointers into the image. */
