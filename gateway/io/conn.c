@@ -12,6 +12,8 @@
 #include "gateway/base/mem.h"
 
 #define MAX_IOV 64
+#define TLS_RECORD 16384
+#define TLS_GATHER 4096 /* below this it pays to copy pieces together for one record */
 
 /* Connections with borrowed output: one list, for one thread reads into one buffer at a time. */
 static LIST_HEAD(, conn) borrowers = LIST_HEAD_INITIALIZER(borrowers);
@@ -135,11 +137,11 @@ static ssize_t write_some(struct conn *c)
 	while (c->out.bytes && c->writable) {
 		if (c->layer) {
 			size_t len;
-			/* Whole records: 16 KiB pieces, gathered where chunks end. */
-			const uint8_t *p = outq_front(&c->out, 16384, &len);
+			/* Whole records where possible; small pieces are gathered into one. */
+			const uint8_t *p = outq_front(&c->out, TLS_GATHER, &len);
 
-			if (len > 16384)
-				len -= len % 16384;
+			if (len > TLS_RECORD)
+				len = TLS_RECORD;
 			n = c->layer->write(c->layer_ctx, p, len);
 			if (n == -2)
 				return -2;

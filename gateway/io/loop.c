@@ -68,6 +68,18 @@ struct loop *loop_new(void)
 	return l;
 }
 
+static void bury(struct loop *l)
+{
+	while (l->graves)
+		mem_free(l->grave[--l->graves]);
+}
+
+void loop_dispose(struct loop *l, void *p)
+{
+	mem_grow(&l->grave, &l->grave_cap, l->graves + 1, sizeof(*l->grave));
+	l->grave[l->graves++] = p;
+}
+
 void loop_free(struct loop *l)
 {
 	struct deadline_queue *q, *next;
@@ -100,18 +112,6 @@ static void run_tasks(struct loop *l)
 			t->fn(t->ctx);
 		}
 	}
-}
-
-static void bury(struct loop *l)
-{
-	while (l->graves)
-		mem_free(l->grave[--l->graves]);
-}
-
-void loop_dispose(struct loop *l, void *p)
-{
-	mem_grow(&l->grave, &l->grave_cap, l->graves + 1, sizeof(*l->grave));
-	l->grave[l->graves++] = p;
 }
 
 void loop_run(struct loop *l)

@@ -270,6 +270,21 @@ const uint8_t *outq_front(struct outq *q, size_t min, size_t *n)
 	return c->start;
 }
 
+void outq_transfer(struct outq *to, struct outq *from, size_t n)
+{
+	size_t left = n;
+
+	for (struct chunk *c = from->head; c && left; c = c->next) {
+		size_t have = (size_t)(c->end - c->start);
+
+		if (have > left)
+			have = left;
+		outq_append(to, c->start, have);
+		left -= have;
+	}
+	outq_consume(from, n);
+}
+
 size_t outq_take(struct outq *q, void *p, size_t n)
 {
 	uint8_t *to = p;

@@ -17,7 +17,7 @@ struct outq {
 	size_t bytes;
 };
 
-#define OUTQ_LARGE (32 * 1024 - 64) /* the most that outq_room() gives in one piece */
+#define OUTQ_LARGE (32 * 1024) /* the most that outq_room() gives in one piece; two TLS records */
 
 void outq_init(struct outq *q);
 void outq_reset(struct outq *q);                    /* drops everything */
@@ -33,6 +33,8 @@ unsigned outq_iov(const struct outq *q, struct iovec *iov, unsigned max);
 void outq_consume(struct outq *q, size_t n);
 /* Contiguous bytes at the front: at least min(min, bytes), pulled together by copying where chunks end. min is at most OUTQ_LARGE. */
 const uint8_t *outq_front(struct outq *q, size_t min, size_t *n);
+/* Copies n bytes (at most from->bytes) from the front of one queue to the end of another and consumes them. */
+void outq_transfer(struct outq *to, struct outq *from, size_t n);
 /* Copies up to n bytes from the front and consumes them; returns how many. */
 size_t outq_take(struct outq *q, void *p, size_t n);
 
