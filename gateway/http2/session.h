@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An HTTP/2 session (RFC 9113) over a conn: nghttp2 inside, legs outside. Its role (client or server) has
+ * nothing to do with who dialled.
+ *
+ * Objects: a session (struct h2, owned by whoever made it) holds streams (struct h2_stream, owned by the
+ * session), each of which is a leg of an exchange. A stream lives until both directions are over or it is
+ * reset; its owner forgets it at release, abort or on_abort.
+ *
+ * Windows open only as fast as the other leg drains; what a session may hold for slow legs is bounded by
+ * its link window.
+ */
+#ifndef GATEWAY_HTTP2_SESSION_H
+#define GATEWAY_HTTP2_SESSION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "gateway/base/queue.h"
+#include "gateway/io/conn.h"
+#include "gateway/io/leg.h"
+
+#define H2_MAX_FIELDS H1_MAX_FIELDS
+#define H2_MAX_HEAD H1_MAX_HEAD /* decoded: name + value + 32 for each field (RFC 9113 6.5.2) */
+
+struct h2;
+
+struct h2_stream {
+	struct leg leg;
+	struct h2 *h2;
+	LIST_ENTRY(h2_stream) entry;
+	int32_t id;
+	struct outq out;
+	uint64_t sent;         /* octets of content handed to the session */
+	uint32_t held;         /* received, and the window not opened yet */
+	bool paused, was_full, out_end, deferred, has_provider;
+	bool remote_end, local_end, released, head_received, tunnel;
+	bool unsent;           /* the far end said that it did not process it */
+	void *trailers;        /* owned copy, sent after the content */
+	void *user;            /* the owner's */
+};
+
+struct h2_ops {
+	/*
+	 * Server: a request arrived on a new stream. The owner sets s->leg.ev and .x, or answers, or resets.
+	 * (A client's response heads go to s->leg.ev->on_head.)
+	 */
+	void (*on_request)(struct h2 *h, struct h2_stream *s, const struct leg_head *head);
+	void (*on_ping)(struct h2 *h);                  /* our PING was answered */
+	void (*on_goaway)(struct h2 *h, int32_t last_id, uint32_t code); /* the far end takes no more streams */
+	void (*on_settings)(struct h2 *h);              /* the far end's first SETTINGS came */
+	void (*on_idle)(struct h2 *h);                  /* the last stream closed */
+	/* The session is over by an error of either side (RFC 9113 7); a GOAWAY was queued. The owner closes. */
+	void (*on_error)(struct h2 *h, const char *why);
+};
+
+struct h2_config {
+	bool server;
+	uint32_t max_streams;          /* that the far end may open */
+	uint32_t stream_window;        /* bytes */
+	uint32_t session_window;
+	uint32_t resets_per_second;    /* 0: not limited (links, where many callers share a session) */
+};
+
+/* The conn is borrowed and must be open. Sends the preface and SETTINGS at the end of this turn. */
+struct h2 *h2_new(struct conn *c, const struct h2_config *cfg, const struct h2_ops *ops, void *owner);
+/* Every stream that is left gets on_abort(why, unsent as known). Allowed in callbacks: freed when the turn is over. */
+void h2_free(struct h2 *h, enum leg_why why);
+void *h2_owner(const struct h2 *h);
+/* Bytes from the conn. -1: the session failed (on_error was called). */
+int h2_input(struct h2 *h, const uint8_t *p, size_t n);
+/* The conn drained below its mark. */
+void h2_output_ready(struct h2 *h);
+/* Write now what is queued, because borrowed content goes away. */
+void h2_settle(struct h2 *h);
+void h2_ping(struct h2 *h);
+/* GOAWAY: the streams that run go on. code: RFC 9113 7. */
+void h2_goaway(struct h2 *h, uint32_t code);
+bool h2_open_ok(const struct h2 *h);   /* client: a new stream may be opened now (no GOAWAY, below the far end's limit) */
+unsigned h2_streams(const struct h2 *h);
+unsigned h2_room(const struct h2 *h);  /* client: how many more streams may be open at once */
+
+/*
+ * Client: a request. Fields are lower-case and end-to-end; their bytes are borrowed until the response's head or
+ * on_abort if keep is true, else copied. NULL when no stream can be opened now.
+ */
+struct h2_request {
+	const char *method, *scheme, *authority, *path; /* NULL scheme and path: CONNECT (RFC 9113 8.5) */
+	uint32_t method_len, scheme_len, authority_len, path_len;
+	const struct h1_field *fields;
+	unsigned nfields;
+	bool end;
+	bool keep;
+};
+struct h2_stream *h2_request(struct h2 *h, const struct h2_request *r);
+/* Is this path one of h2's own legs? For the exchange's borrowed data. */
+extern const struct leg_ops h2_stream_ops;
+
+/* RFC 9113 7 */
+enum { H2_NO_ERROR = 0, H2_PROTOCOL_ERROR = 1, H2_INTERNAL_ERROR = 2, H2_REFUSED_STREAM = 7, H2_CANCEL = 8, H2_CONNECT_ERROR = 10, H2_ENHANCE_YOUR_CALM = 11 };
+
+#endif
