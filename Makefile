@@ -77,6 +77,7 @@ endef
 
 # (one line per test:  $(eval $(call unit,base/test_addr,$(BASE_O),)) )
 ZOO_O := tests/unit/pki/zoo.o
+$(foreach t,match,$(eval $(call unit,policy/test_$(t),$(POLICY_O) $(HTTP1_O) $(BASE_O),)))
 $(eval $(call unit,pki/test_svid,$(ZOO_O) $(PKI_O) $(BASE_O),-lcrypto))
 
 unit: $(addprefix $(B)/tests/unit/,$(UNIT))

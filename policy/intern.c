@@ -34,20 +34,23 @@ grow(struct intern *t)
 	for (size_t i = 0; i < t->n; i++) {
 		size_t at = t->items[i].hash & (n - 1);
 
-		while (t->slots[at])
+		while (t->slots[at].item)
 			at = (at + 1) & (n - 1);
-		t->slots[at] = (uint32_t)i + 1;
+		t->slots[at] = (struct intern_slot){ t->items[i].hash, (uint32_t)i + 1 };
 	}
 }
 
 static uint32_t
 find(const struct intern *t, uint32_t hash, const void *p, size_t n, size_t *at)
 {
-	for (*at = hash & (t->nslots - 1); t->slots[*at]; *at = (*at + 1) & (t->nslots - 1)) {
-		const struct intern_item *it = &t->items[t->slots[*at] - 1];
+	for (*at = hash & (t->nslots - 1); t->slots[*at].item; *at = (*at + 1) & (t->nslots - 1)) {
+		const struct intern_item *it;
 
-		if (it->hash == hash && it->len == n && (n == 0 || memcmp(t->bytes + it->off, p, n) == 0))
-			return t->slots[*at] - 1;
+		if (t->slots[*at].hash != hash)
+			continue;
+		it = &t->items[t->slots[*at].item - 1];
+		if (it->len == n && (n == 0 || memcmp(t->bytes + it->off, p, n) == 0))
+			return t->slots[*at].item - 1;
 	}
 	return INTERN_NONE;
 }
@@ -80,7 +83,8 @@ intern_add(struct intern *t, const void *p, size_t n)
 	if (pad)
 		t->bytes[t->len + n] = 0;
 	t->len += n + pad;
-	t->slots[at] = (uint32_t)++t->n;
+	t->n++;
+	t->slots[at] = (struct intern_slot){ hash, (uint32_t)t->n };
 	return (uint32_t)t->n - 1;
 }
 

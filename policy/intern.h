@@ -16,7 +16,9 @@ struct intern {
 		uint32_t hash, off, len;
 	} *items;
 	size_t n, items_cap;
-	uint32_t *slots;       /* item + 1 */
+	struct intern_slot {
+		uint32_t hash, item;   /* item + 1; 0: empty */
+	} *slots;
 	size_t nslots;         /* 0 or a power of two */
 	bool words;            /* arrays of uint32_t: aligned, no NUL */
 };
