@@ -65,6 +65,11 @@ void audit_event_done(struct audit_event *e)
 	le_put32(e->p, e->len);
 }
 
+bool audit_event_has_exchange(const struct audit_head *h)
+{
+	return (le_get64(h->exchange.b) | le_get64(h->exchange.b + 8)) != 0;
+}
+
 int audit_event_parse(struct audit_fields *out, const uint8_t *p, size_t len, const char **why)
 {
 	size_t at = sizeof(struct audit_head);
@@ -81,6 +86,12 @@ int audit_event_parse(struct audit_fields *out, const uint8_t *p, size_t len, co
 	}
 	if (out->head.type == 0 || out->head.type >= AUDIT_TYPES) {
 		*why = "unknown event type";
+		return -1;
+	}
+	/* RFC 9562 5.7: version 7, variant 10. Anything else was never minted by a gateway. */
+	if (audit_event_has_exchange(&out->head) &&
+	    ((out->head.exchange.b[6] & 0xf0) != 0x70 || (out->head.exchange.b[8] & 0xc0) != 0x80)) {
+		*why = "exchange id of an event is no UUIDv7";
 		return -1;
 	}
 	while (len - at >= FIELD_HEAD) {

@@ -106,6 +106,7 @@ struct audit_fields {
 		uint16_t n;
 	} f[AUDIT_FIELDS];
 };
+bool audit_event_has_exchange(const struct audit_head *h); /* its id is not zero */
 /*
  * Check the "len" bytes of one whole event (private memory: they must not change meanwhile). 0, or -1 with
  * *why static: bad length, type, field, a field twice, padding that is not zero.
