@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The configuration: sallyport.conf and policy.d/*.conf, read once by master (or gwctl), checked as a
+ * The configuration: sallyport.conf and the files of policy.d, read once by master (or gwctl), checked as a
  * whole, and handed to the other roles as one image, since they may not open files.
  *
  * One option table (options.c) drives parsing, defaults, ranges, encoding and "config dump".
@@ -97,7 +97,7 @@ struct config_service {
 	uint64_t idle_ms;      /* between bytes; default 300 s for HTTP, 3600 s for TCP ("0": none is refused) */
 	unsigned max_connections; /* per worker, to all endpoints; default 1024 */
 	/* derived */
-	char *hostname;        /* without port */
+	char *hostname;        /* without port; an IPv6 literal keeps its brackets */
 	uint16_t port;         /* 0: none given (80 on plaintext, 443 on TLS listeners) */
 	int peer_index;        /* -1 for local */
 };
@@ -146,7 +146,7 @@ struct config {
 	struct {
 		char *certificate, *key, *bundle;     /* file names */
 		char *certificate_pem, *bundle_pem;   /* derived: contents; the key is opened by master, never here */
-		char *id;                             /* derived: our SPIFFE ID, from the certificate's URI SAN (by config_set_id) */
+		char *id;                             /* derived: our SPIFFE ID, from the certificate's URI SAN */
 	} identity;
 	struct {               /* optional second identity for TLS listeners with accept = workloads: DNS names; NULL: identity's */
 		char *certificate, *key;
@@ -166,6 +166,7 @@ struct config {
 	struct config_limits limits;
 	struct config_journal journal;
 	struct config_control control;
+	struct lookup *hosts;  /* private to config_service_by_host */
 };
 
 /*
@@ -176,7 +177,7 @@ struct config {
 struct config *config_load(const char *path, struct errs *errs);
 void config_free(struct config *c);
 
-/* Rules of policy.d/*.conf in file-name order, compiled against the services. Returns 0 and the image, or -1. */
+/* Rules of the files *.conf in policy_dir, in file-name order, compiled against the services. Returns 0 and the image, or -1. */
 int config_policy_compile(const struct config *c, uint64_t generation, struct buf *image, struct errs *errs);
 
 /* The image that other roles get: no pointers; validated on decode (a damaged image gives NULL). */

@@ -10,4 +10,9 @@ int value_size(uint64_t *out, const char *s, const char **why);
 /* "30s" "500ms" "5m" "24h" "90d"; a bare "0" is allowed. In milliseconds. */
 int value_duration(uint64_t *out_ms, const char *s, const char **why);
 
+#define VALUE_TEXT_MAX 32
+/* The shortest text that reads back as the same value. Returns out. */
+char *value_size_text(char out[VALUE_TEXT_MAX], uint64_t bytes);
+char *value_duration_text(char out[VALUE_TEXT_MAX], uint64_t ms);
+
 #endif
