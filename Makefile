@@ -31,9 +31,10 @@ all: $(B)/sallyportd $(B)/gwctl
 BASE_O    := $(addprefix gateway/base/, addr.o buf.o clock.o errs.o esc.o hash.o log.o mem.o spiffe.o uuid.o)
 HTTP1_O   := $(addprefix gateway/http1/, body.o field.o head.o target.o)
 POLICY_O  := $(addprefix policy/, compile.o intern.o match.o method.o model.o open.o pattern.o sets.o shadow.o trie.o)
-PKI_O     := $(addprefix pki/, svid.o svid_bundle.o svid_cert.o)
+PKI_O     := $(addprefix pki/, digest.o svid.o svid_bundle.o svid_cert.o)
 PROCESS_O := $(addprefix gateway/process/, child.o ipc.o memfd.o privs.o role.o sandbox.o spawn.o)
-CONFIG_O  := $(addprefix gateway/config/, )
+CONFIG_O  := $(addprefix gateway/config/, check.o check_listeners.o check_peers.o check_services.o config.o dump.o host.o \
+	image.o lookup.o options.o parse.o policy_files.o source.o value.o)
 IO_O      := $(addprefix gateway/io/, conn.o loop.o outq.o)
 KEYS_O    := $(addprefix gateway/keys/, )
 AUDIT_O   := $(addprefix gateway/audit/, event.o ring.o)
