@@ -30,15 +30,15 @@ all: $(B)/sallyportd $(B)/gwctl
 # ---- objects, one list per folder ------------------------------------------------------------
 BASE_O    := $(addprefix gateway/base/, addr.o buf.o clock.o errs.o esc.o hash.o log.o mem.o spiffe.o uuid.o)
 HTTP1_O   := $(addprefix gateway/http1/, body.o field.o head.o target.o)
-POLICY_O  := $(addprefix policy/, compile.o intern.o match.o method.o model.o open.o pattern.o sets.o shadow.o trie.o)
+POLICY_O  := $(addprefix policy/, compile.o explain.o intern.o match.o method.o model.o open.o pattern.o sets.o shadow.o trie.o)
 PKI_O     := $(addprefix pki/, digest.o svid.o svid_bundle.o svid_cert.o)
 PROCESS_O := $(addprefix gateway/process/, child.o ipc.o memfd.o privs.o role.o sandbox.o spawn.o)
 CONFIG_O  := $(addprefix gateway/config/, check.o check_listeners.o check_peers.o check_services.o config.o dump.o host.o \
 	image.o lookup.o options.o parse.o policy_files.o source.o value.o)
 IO_O      := $(addprefix gateway/io/, conn.o loop.o outq.o)
-KEYS_O    := $(addprefix gateway/keys/, )
+KEYS_O    := $(addprefix gateway/keys/, client.o ident.o proto.o provider.o role.o)
 AUDIT_O   := $(addprefix gateway/audit/, event.o ring.o)
-TLS_O     := $(addprefix gateway/tls/, )
+TLS_O     := $(addprefix gateway/tls/, bio.o conn.o env.o verify.o)
 HTTP2_O   := $(addprefix gateway/http2/, session.o)
 LINK_O    := $(addprefix gateway/link/, )
 UPSTREAM_O := $(addprefix gateway/upstream/, )
@@ -77,8 +77,10 @@ $$(B)/tests/unit/$(1): $$(B)/tests/unit/$(1).o $$(addprefix $$(B)/,$(2))
 endef
 
 # (one line per test:  $(eval $(call unit,base/test_addr,$(BASE_O),)) )
+$(foreach t,addr buf clock errs esc hash log spiffe uuid,$(eval $(call unit,base/test_$t,$(BASE_O),)))
+$(foreach t,body field head target,$(eval $(call unit,http1/test_$t,$(HTTP1_O) $(addprefix gateway/base/, mem.o),)))
 ZOO_O := tests/unit/pki/zoo.o
-$(foreach t,match,$(eval $(call unit,policy/test_$(t),$(POLICY_O) $(HTTP1_O) $(BASE_O),)))
+$(foreach t,compile explain match open pattern,$(eval $(call unit,policy/test_$(t),$(POLICY_O) $(HTTP1_O) $(BASE_O),)))
 $(eval $(call unit,pki/test_svid,$(ZOO_O) $(PKI_O) $(BASE_O),-lcrypto))
 
 unit: $(addprefix $(B)/tests/unit/,$(UNIT))
@@ -100,6 +102,8 @@ $$(FB)/fuzz_$(1): $$(FB)/tests/fuzz/fuzz_$(1).o $$(addprefix $$(FB)/,$(2))
 endef
 
 # (one line per target:  $(eval $(call fuzz,http1_head,$(HTTP1_O) $(BASE_O),)) )
+$(foreach t,http1_head http1_body,$(eval $(call fuzz,$t,$(HTTP1_O) $(addprefix gateway/base/, mem.o),)))
+$(foreach t,addr spiffe,$(eval $(call fuzz,$t,$(BASE_O),)))
 
 SECONDS ?= 60
 fuzz: $(addprefix $(FB)/fuzz_,$(FUZZ))

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The far end's chain, judged by pki/svid.h in place of OpenSSL's own verification, within the handshake. */
+#include <openssl/x509.h>
+
+#include "gateway/base/clock.h"
+#include "gateway/base/mem.h"
+#include "gateway/tls/tls_int.h"
+
+/* What libssl turns into an alert for the far end. Our own log and journal have the exact reason. */
+static int
+openssl_error(enum svid_reason r)
+{
+	switch (r) {
+	case SVID_OK:
+		return X509_V_OK;
+	case SVID_EXPIRED:
+		return X509_V_ERR_CERT_HAS_EXPIRED;
+	case SVID_NOT_YET_VALID:
+		return X509_V_ERR_CERT_NOT_YET_VALID;
+	case SVID_REVOKED:
+		return X509_V_ERR_CERT_REVOKED;
+	case SVID_UNTRUSTED:
+	case SVID_UNKNOWN_DOMAIN:
+		return X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY;
+	case SVID_EKU:
+	case SVID_KEY_USAGE:
+		return X509_V_ERR_INVALID_PURPOSE;
+	default:
+		return X509_V_ERR_CERT_REJECTED;
+	}
+}
+
+int
+tls_verify_chain(X509_STORE_CTX *ctx, void *arg)
+{
+	const SSL *ssl = X509_STORE_CTX_get_ex_data(ctx, SSL_get_ex_data_X509_STORE_CTX_idx());
+	struct tls_conn *t = SSL_get_app_data(ssl);
+	STACK_OF(X509) *sent = X509_STORE_CTX_get0_untrusted(ctx); /* all of it, leaf first */
+	X509 *chain[SVID_MAX_CHAIN];
+	const char *detail = NULL;
+	int n = sk_X509_num(sent);
+
+	(void)arg;
+	if (!t->peer)
+		t->peer = mem_zalloc(sizeof(*t->peer));
+	if (n > SVID_MAX_CHAIN) {
+		t->reason = SVID_CHAIN_TOO_LONG; /* case 59 */
+		detail = "too many certificates";
+	} else {
+		for (int i = 0; i < n; i++)
+			chain[i] = sk_X509_value(sent, i);
+		t->reason = svid_verify(chain, n < 0 ? 0 : (size_t)n, t->env->bundles, t->env->nbundles,
+		    t->kind == TLS_SERVER ? SVID_CLIENT : SVID_SERVER, (int64_t)(clock_wall_us() / 1000000), t->peer, &detail);
+	}
+	X509_STORE_CTX_set_error(ctx, openssl_error(t->reason));
+	if (t->reason == SVID_OK)
+		return 1;
+	mem_free(t->detail);
+	t->detail = mem_strdup(detail);
+	return 0;
+}
