@@ -302,7 +302,7 @@ is_hex(char c)
 }
 
 /*
- * inet_aton(3) reads one to four numbers, each decimal, octal or hexadecimal, and stops at white space. No host name of the
+ * inet_aton(3) reads one to four numbers, each decimal, octal or hexadecimal, and stops at white space (or NUL). No host name of the
  * DNS ends in a label that is a number, so the last label decides, and "foo.1" is called numeric as well (as WHATWG does).
  */
 bool
@@ -313,7 +313,7 @@ addr_looks_numeric(const char *host, unsigned len)
 	for (i = 0; i < len; i++) {
 		if (host[i] == ':' || host[i] == '[' || host[i] == ']')
 			return true;
-		if (host[i] == ' ' || (host[i] >= '\t' && host[i] <= '\r'))
+		if (host[i] == '\0' || host[i] == ' ' || (host[i] >= '\t' && host[i] <= '\r'))
 			break;
 	}
 	len = i;
