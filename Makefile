@@ -154,6 +154,9 @@ bench: bench-deps
 $(B)/tests/bench/load: $(B)/tests/bench/load.o
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIB_SSL)
+$(B)/tests/bench/bench_http1: $(addprefix $(B)/,tests/bench/bench_http1.o $(HTTP1_O) $(addprefix gateway/base/, clock.o hash.o mem.o uuid.o))
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
 $(B)/tests/bench/origin: $(B)/tests/bench/origin.o
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
