@@ -32,12 +32,14 @@ BASE_O    := $(addprefix gateway/base/, addr.o buf.o clock.o errs.o esc.o hash.o
 HTTP1_O   := $(addprefix gateway/http1/, body.o field.o head.o target.o)
 POLICY_O  := $(addprefix policy/, compile.o explain.o intern.o match.o method.o model.o open.o pattern.o sets.o shadow.o trie.o)
 PKI_O     := $(addprefix pki/, digest.o svid.o svid_bundle.o svid_cert.o)
+CA_O      := $(addprefix pki/, ca.o cert.o pairfile.o pairing.o pkey.o pkifile.o store.o) # gwctl's and the ca role's, never a gateway's
 PROCESS_O := $(addprefix gateway/process/, child.o ipc.o memfd.o privs.o role.o sandbox.o spawn.o)
 CONFIG_O  := $(addprefix gateway/config/, check.o check_listeners.o check_peers.o check_services.o config.o dump.o host.o \
 	image.o lookup.o options.o parse.o policy_files.o source.o value.o)
 IO_O      := $(addprefix gateway/io/, conn.o loop.o outq.o)
 KEYS_O    := $(addprefix gateway/keys/, client.o ident.o proto.o provider.o role.o)
-AUDIT_O   := $(addprefix gateway/audit/, event.o ring.o)
+AUDIT_O   := $(addprefix gateway/audit/, batch.o digest.o event.o flood.o inflight.o journal.o journal_role.o merkle.o \
+	parse.o record.o ring.o schema.o segment.o store.o)
 TLS_O     := $(addprefix gateway/tls/, bio.o conn.o env.o verify.o)
 HTTP2_O   := $(addprefix gateway/http2/, session.o)
 LINK_O    := $(addprefix gateway/link/, )
@@ -45,14 +47,14 @@ UPSTREAM_O := $(addprefix gateway/upstream/, )
 EXCHANGE_O := $(addprefix gateway/exchange/, )
 CONTROL_O := $(addprefix gateway/control/, )
 MAIN_O    := $(addprefix gateway/main/, )
-GWCTL_O   := $(addprefix tools/gwctl/, )
+GWCTL_O   := $(addprefix tools/gwctl/, cmd_pair.o cmd_pki.o)
 
 # ---- programs --------------------------------------------------------------------------------
 LIB_SSL := -lssl -lcrypto
 SALLYPORTD_O := $(MAIN_O) $(CONTROL_O) $(EXCHANGE_O) $(UPSTREAM_O) $(LINK_O) $(HTTP2_O) $(TLS_O) $(AUDIT_O) $(KEYS_O) \
 	$(IO_O) $(CONFIG_O) $(PROCESS_O) $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O)
 SALLYPORTD_L := -levent_core -lnghttp2 -lconfig -ljansson -lseccomp $(LIB_SSL)
-GWCTL_ALL_O := $(GWCTL_O) $(AUDIT_O) $(CONFIG_O) $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O)
+GWCTL_ALL_O := $(GWCTL_O) $(AUDIT_O) $(CONFIG_O) $(CA_O) $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O)
 GWCTL_L := -lconfig -ljansson $(LIB_SSL)
 
 $(B)/sallyportd: $(addprefix $(B)/,$(SALLYPORTD_O))
