@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/link/ids.h"
+
+#include <string.h>
+
+#include "gateway/base/hash.h"
+#include "gateway/base/mem.h"
+
+/* Two generations of a linear-probing set of 64-bit keyed hashes; the older is dropped as a whole. */
+#define ROTATE_MS 30000
+
+struct ids {
+	uint32_t max, slots;   /* slots: a power of two, at least twice max */
+	uint64_t *set[2];      /* 0 marks an empty slot */
+	uint32_t used[2];
+	unsigned cur;
+	uint64_t began;        /* when the current generation began, our clock */
+	uint64_t newest;       /* the latest time inside any id so far, the peer's clock */
+	uint64_t floor[2];     /* newest when that generation began */
+};
+
+struct ids *ids_new(uint32_t max)
+{
+	struct ids *s = mem_zalloc(sizeof(*s));
+
+	s->max = max;
+	s->slots = 1024;
+	return s;
+}
+
+void ids_free(struct ids *s)
+{
+	if (!s)
+		return;
+	mem_free(s->set[0]);
+	mem_free(s->set[1]);
+	mem_free(s);
+}
+
+void ids_new_sender(struct ids *s)
+{
+	s->newest = s->floor[0] = s->floor[1] = 0;
+}
+
+static bool has(const uint64_t *set, uint32_t slots, uint64_t h)
+{
+	if (!set)
+		return false;
+	for (uint32_t i = (uint32_t)h & (slots - 1); set[i]; i = (i + 1) & (slots - 1))
+		if (set[i] == h)
+			return true;
+	return false;
+}
+
+static void put(uint64_t *set, uint32_t slots, uint64_t h)
+{
+	uint32_t i = (uint32_t)h & (slots - 1);
+
+	while (set[i])
+		i = (i + 1) & (slots - 1);
+	set[i] = h;
+}
+
+/* Both generations have one size: they grow together. */
+static void grow(struct ids *s)
+{
+	uint32_t slots = s->slots * 4;
+
+	for (int g = 0; g < 2; g++) {
+		uint64_t *to = mem_array(slots, sizeof(*to));
+
+		for (uint32_t i = 0; s->set[g] && i < s->slots; i++)
+			if (s->set[g][i])
+				put(to, slots, s->set[g][i]);
+		mem_free(s->set[g]);
+		s->set[g] = to;
+	}
+	s->slots = slots;
+}
+
+static void rotate(struct ids *s, uint64_t now_ms)
+{
+	s->cur ^= 1;
+	if (s->set[s->cur])
+		memset(s->set[s->cur], 0, s->slots * sizeof(uint64_t));
+	s->used[s->cur] = 0;
+	s->floor[s->cur] = s->newest;
+	s->began = now_ms;
+}
+
+bool ids_fresh(struct ids *s, const struct uuid *id, unsigned attempt, uint64_t now_ms)
+{
+	struct {
+		struct uuid id;
+		uint16_t attempt;
+	} __attribute__((packed)) key = { *id, (uint16_t)attempt };
+	uint64_t ms = uuid_ms(id), h;
+
+	if (!s->set[0])
+		grow(s);
+	if (now_ms - s->began >= ROTATE_MS || s->used[s->cur] >= s->max)
+		rotate(s, now_ms);
+	/* Whatever the dropped generation held is not later than what was newest when the older kept one began. */
+	if (ms <= s->floor[s->cur ^ 1])
+		return false;
+	h = hash_bytes(&key, sizeof(key));
+	h += h == 0;
+	if (has(s->set[0], s->slots, h) || has(s->set[1], s->slots, h))
+		return false;
+	if ((s->used[s->cur] + 1) * 2 > s->slots)
+		grow(s);
+	put(s->set[s->cur], s->slots, h);
+	s->used[s->cur]++;
+	if (ms > s->newest)
+		s->newest = ms;
+	return true;
+}
