@@ -58,6 +58,8 @@ write_line(enum log_level lv, const char *fmt, va_list ap)
 	size_t head, len;
 	ssize_t put;
 
+	if (lv > log_level)
+		return;
 	clock_rfc3339(now, clock_wall_us());
 	n = snprintf(line, sizeof(line), "%s %s %s ", now, level_names[lv], log_ident);
 	head = len = (size_t)n;
@@ -80,36 +82,44 @@ write_line(enum log_level lv, const char *fmt, va_list ap)
 	errno = saved_errno;
 }
 
-#define LOG_AT(lv)                                                                                 \
-	va_list ap;                                                                                \
-	if ((lv) > log_level)                                                                      \
-		return;                                                                            \
-	va_start(ap, fmt);                                                                         \
-	write_line((lv), fmt, ap);                                                                 \
-	va_end(ap)
-
 void
 log_error(const char *fmt, ...)
 {
-	LOG_AT(LOG_LV_ERROR);
+	va_list ap;
+
+	va_start(ap, fmt);
+	write_line(LOG_LV_ERROR, fmt, ap);
+	va_end(ap);
 }
 
 void
 log_warn(const char *fmt, ...)
 {
-	LOG_AT(LOG_LV_WARN);
+	va_list ap;
+
+	va_start(ap, fmt);
+	write_line(LOG_LV_WARN, fmt, ap);
+	va_end(ap);
 }
 
 void
 log_info(const char *fmt, ...)
 {
-	LOG_AT(LOG_LV_INFO);
+	va_list ap;
+
+	va_start(ap, fmt);
+	write_line(LOG_LV_INFO, fmt, ap);
+	va_end(ap);
 }
 
 void
 log_debug(const char *fmt, ...)
 {
-	LOG_AT(LOG_LV_DEBUG);
+	va_list ap;
+
+	va_start(ap, fmt);
+	write_line(LOG_LV_DEBUG, fmt, ap);
+	va_end(ap);
 }
 
 void
