@@ -161,6 +161,8 @@ check_place(struct check *ck, struct config_listener *l)
 	if (l->address && (check_written(ck, &l->mode) || check_written(ck, &l->group)))
 		check_fault(ck, check_written(ck, &l->mode) ? (void *)&l->mode : &l->group, l,
 		    "\"mode\" and \"group\" are for Unix sockets (\"path\")");
+	if (l->path && !l->mode)
+		l->mode = 0660;
 	if (l->group && ck->files && !getgrnam(l->group))
 		check_fault(ck, &l->group, l, "there is no group \"%s\" on this host", l->group);
 }

@@ -44,7 +44,7 @@ struct config_listener {
 	char *name;
 	char *address;         /* NULL when path is given */
 	char *path;            /* Unix socket */
-	unsigned mode;         /* of the Unix socket: "0660" */
+	unsigned mode;         /* of the Unix socket: "0660"; 0 without a path */
 	char *group;           /* owner group of the Unix socket; NULL: unchanged */
 	unsigned accept;       /* bits of enum config_accept */
 	char *service;         /* for tcp: its service's name; NULL otherwise */

@@ -122,6 +122,7 @@ is_unset(const struct option *o, const void *base)
 	switch (o->type) {
 	case OPTION_TEXT:
 	case OPTION_FILE: return *(char *const *)option_at(o, base) == NULL;
+	case OPTION_MODE:
 	case OPTION_SET: return *(const unsigned *)option_at(o, base) == 0;
 	case OPTION_TEXTS:
 	case OPTION_LIST: return *option_count(o, base) == 0;

@@ -86,7 +86,7 @@ parse_tree(config_t *tree, const struct source *s, struct errs *errs)
 #if LIBCONFIG_VER_MAJOR > 1 || (LIBCONFIG_VER_MAJOR == 1 && LIBCONFIG_VER_MINOR >= 7)
 	config_set_include_func(tree, refuse_include);
 #endif
-	if (config_read_string(tree, s->text.data ? (const char *)s->text.data : "") == CONFIG_TRUE)
+	if (config_read_string(tree, (const char *)s->text.data) == CONFIG_TRUE)
 		return 0;
 	what = config_error_text(tree);
 	source_place(s, (size_t)(config_error_line(tree) > 0 ? config_error_line(tree) : 1), &file, &line);
@@ -242,6 +242,8 @@ parse_mode(const char *text, unsigned *out)
 			return -1;
 		v = v * 8 + (unsigned)(*text - '0');
 	}
+	if (v == 0) /* for nobody at all */
+		return -1;
 	*out = v;
 	return 0;
 }
@@ -294,7 +296,7 @@ put_default(struct parse *ps, const struct option *o, void *base)
 	uint64_t v = 0;
 	int rc = 0;
 
-	if (!o->def)
+	if (!o->def || o->flags & OPTION_LATE)
 		return;
 	if (o->type == OPTION_BOOL)
 		*(bool *)option_at(o, base) = !strcmp(o->def, "true");

@@ -417,6 +417,7 @@ scan(struct scan *sc, const char *text, size_t len)
 	}
 	flush(sc, sc->end);
 	buf_puts(&sc->source->text, "\n"); /* libconfig wants a line end after a comment */
+	buf_cstr(&sc->source->text);
 	return 0;
 }
 

@@ -17,7 +17,7 @@
 #define SOURCE_PEM_MAX (1u << 20)
 
 struct source {
-	struct buf text;       /* what libconfig gets */
+	struct buf text;       /* what libconfig gets; ends with a NUL when the source is read */
 	size_t counted, lines; /* so many line ends in so many bytes of it */
 	struct source_part {   /* where its lines come from */
 		size_t line;   /* first line in text, from 1 */

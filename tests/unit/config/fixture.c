@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/unit/config/fixture.h"
+
+#include <arpa/inet.h>
+#include <ftw.h>
+#include <grp.h>
+#include <ifaddrs.h>
+#include <openssl/pem.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "gateway/base/mem.h"
+#include "tests/unit/pki/zoo.h"
+
+const char fixture_issue_conf[] =
+    "domain   = \"hud.example\";\n"
+    "identity = { certificate = \"pki/gateway.crt\"; key = \"pki/gateway.key\"; bundle = \"pki/hud.example.pem\"; };\n"
+    "listeners = (\n"
+    "  { name = \"tunnel\"; address = \"192.0.2.10:443\";  accept = [ \"peers\", \"workloads\" ]; },\n"
+    "  { name = \"inside\"; address = \"10.1.0.10:443\";   accept = [ \"workloads\" ]; },            # mTLS, routed by SNI\n"
+    "  { name = \"legacy\"; address = \"10.1.0.10:80\";    accept = [ \"plaintext\" ];\n"
+    "    clients = ( { address = \"10.1.0.7/32\"; principal = \"spiffe://hud.example/cobol\"; } ); },\n"
+    "  { name = \"apps\";   path = \"/run/sallyport/apps.sock\"; accept = [ \"plaintext\" ];\n"
+    "    clients = ( { uid = \"permit\"; principal = \"spiffe://hud.example/permit-svc\"; } ); },\n"
+    "  { name = \"ledger\"; address = \"10.1.0.10:5432\";  accept = [ \"tcp\" ]; service = \"ledger-db\"; clients = (\n"
+    "    { address = \"10.1.0.8\"; principal = \"spiffe://hud.example/batch\"; } ); } );\n"
+    "peers    = ( { name = \"irs\"; domain = \"irs.example\"; bundle = \"peers/irs.example.pem\";\n"
+    "               revocation = \"off\"; assert = [ \"uid\" ];                    # what the peer may claim without a certificate\n"
+    "               gateways = [ \"spiffe://irs.example/gateway/dmz1\" ]; dial = [ \"203.0.113.20:443\" ]; links = 2; } );\n"
+    "services = ( { name = \"tax-svc\";   host = \"tax-svc.irs.svc.cluster.local\"; via = \"irs\"; },\n"
+    "             { name = \"ledger-db\"; host = \"db.irs.svc.cluster.local:5432\"; kind = \"tcp\"; via = \"irs\"; },\n"
+    "             { name = \"permit-svc\"; host = \"permit-svc.hud.svc\"; endpoints = [ \"10.1.0.20:8080\" ]; } );\n";
+
+static char root[64];
+
+/* ---- the machine ---- */
+
+struct passwd *__wrap_getpwnam(const char *name);
+struct group *__wrap_getgrnam(const char *name);
+int __wrap_getifaddrs(struct ifaddrs **out);
+void __wrap_freeifaddrs(struct ifaddrs *list);
+
+struct passwd *
+__wrap_getpwnam(const char *name)
+{
+	static struct passwd pw;
+
+	pw.pw_uid = !strcmp(name, "permit") ? 1234 : !strcmp(name, "batch") ? 1235 : 0;
+	return pw.pw_uid ? &pw : NULL;
+}
+
+struct group *
+__wrap_getgrnam(const char *name)
+{
+	static struct group gr = { .gr_gid = 77 };
+
+	return strcmp(name, "ops") ? NULL : &gr;
+}
+
+int
+__wrap_getifaddrs(struct ifaddrs **out)
+{
+	static const char *const texts[] = { "127.0.0.1", "::1", "10.1.0.10", "192.0.2.10", "2001:db8::10" };
+	static struct ifaddrs list[6]; /* the last has no address, as tunnels do */
+	static struct sockaddr_storage ss[5];
+
+	for (int i = 0; i < 5; i++) {
+		struct sockaddr_in *sin = (struct sockaddr_in *)&ss[i];
+		struct sockaddr_in6 *sin6 = (struct sockaddr_in6 *)&ss[i];
+
+		if (inet_pton(AF_INET, texts[i], &sin->sin_addr) == 1)
+			sin->sin_family = AF_INET;
+		else if (inet_pton(AF_INET6, texts[i], &sin6->sin6_addr) == 1)
+			sin6->sin6_family = AF_INET6;
+		list[i].ifa_addr = (struct sockaddr *)&ss[i];
+		list[i].ifa_next = &list[i + 1];
+	}
+	*out = list;
+	return 0;
+}
+
+void
+__wrap_freeifaddrs(struct ifaddrs *list)
+{
+	(void)list;
+}
+
+/* ---- files ---- */
+
+char *
+fixture_path(const char *name)
+{
+	return mem_printf("%s/%s", root, name);
+}
+
+void
+fixture_write(const char *name, const void *p, size_t n)
+{
+	char *path = fixture_path(name);
+	FILE *f = fopen(path, "w");
+
+	if (!f || fwrite(p, 1, n, f) != n || fclose(f) != 0)
+		abort();
+	mem_free(path);
+}
+
+void
+fixture_write_text(const char *name, const char *text)
+{
+	fixture_write(name, text, strlen(text));
+}
+
+void
+fixture_remove(const char *name)
+{
+	char *path = fixture_path(name);
+
+	if (remove(path) != 0)
+		abort();
+	mem_free(path);
+}
+
+static void
+make_dir(const char *name)
+{
+	char *path = fixture_path(name);
+
+	if (mkdir(path, 0700) != 0)
+		abort();
+	mem_free(path);
+}
+
+static void
+write_cert(const char *name, struct zoo_cert *c)
+{
+	char *pem = zoo_pem(&c->x, 1), *path = mem_printf("%s/%s.key", root, name), *file = mem_printf("%s.crt", name);
+	FILE *f = fopen(path, "w");
+
+	if (!f || PEM_write_PrivateKey(f, c->key, NULL, NULL, 0, NULL, NULL) != 1 || fclose(f) != 0 || chmod(path, 0600) != 0)
+		abort();
+	fixture_write_text(file, pem);
+	mem_free(file);
+	mem_free(path);
+	mem_free(pem);
+}
+
+static void
+write_ca(const char *name, struct zoo_cert *ca)
+{
+	char *pem = zoo_pem(&ca->x, 1);
+
+	fixture_write_text(name, pem);
+	mem_free(pem);
+}
+
+static void
+write_leaf(const char *name, const char *id, const char *dns, struct zoo_cert *ca)
+{
+	struct zoo z = { .cn = "x", .san = { { .type = 6 /* GEN_URI */, .p = id }, { .type = dns ? 2 /* GEN_DNS */ : 0, .p = dns } } };
+	struct zoo_cert c = zoo_make(&z, ca);
+
+	write_cert(name, &c);
+	zoo_free(&c);
+}
+
+const char *
+fixture_setup(void)
+{
+	struct zoo_cert hud, other;
+
+	snprintf(root, sizeof(root), "/tmp/sallyport-config-XXXXXX");
+	if (!mkdtemp(root))
+		abort();
+	make_dir("pki");
+	make_dir("peers");
+	make_dir("policy.d");
+	hud = zoo_ca("hud.example", NULL);
+	write_ca("pki/hud.example.pem", &hud);
+	write_leaf("pki/gateway", "spiffe://hud.example/gateway/dmz1", NULL, &hud);
+	write_leaf("pki/workload", "spiffe://hud.example/permit-svc", NULL, &hud);
+	write_leaf("pki/inside", "spiffe://hud.example/gateway/dmz1", "tax-svc.irs.svc.cluster.local", &hud);
+	zoo_free(&hud);
+	other = zoo_ca("irs.example", NULL);
+	write_ca("peers/irs.example.pem", &other);
+	write_leaf("pki/foreign", "spiffe://irs.example/gateway/dmz1", NULL, &other);
+	zoo_free(&other);
+	other = zoo_ca("gov.example", NULL);
+	write_ca("peers/gov.example.pem", &other);
+	zoo_free(&other);
+	return root;
+}
+
+static int
+drop(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st;
+	(void)type;
+	(void)ftw;
+	return remove(path);
+}
+
+void
+fixture_teardown(void)
+{
+	nftw(root, drop, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+struct config *
+fixture_load(const char *text, struct errs *errs)
+{
+	char *path = fixture_path("sallyport.conf");
+	struct config *c;
+
+	fixture_write_text("sallyport.conf", text);
+	c = config_load(path, errs);
+	mem_free(path);
+	return c;
+}
+
+const char *
+fixture_plain(const char *text)
+{
+	static char out[2048];
+	size_t n = 0, skip = strlen(root) + 1;
+
+	while (*text && n + 1 < sizeof(out)) {
+		if (!strncmp(text, root, skip - 1) && text[skip - 1] == '/')
+			text += skip;
+		else
+			out[n++] = *text++;
+	}
+	out[n] = '\0';
+	return out;
+}
