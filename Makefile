@@ -86,7 +86,7 @@ $(foreach t,compile explain match open pattern,$(eval $(call unit,policy/test_$(
 $(eval $(call unit,pki/test_svid,$(ZOO_O) $(PKI_O) $(BASE_O),-lcrypto))
 CONFIG_TEST_O := tests/unit/config/fixture.o $(ZOO_O) $(CONFIG_O) $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O)
 CONFIG_TEST_L := $(addprefix -Wl$(comma)--wrap=,getpwnam getgrnam getifaddrs freeifaddrs) -lconfig -lcrypto
-$(foreach t,config,$(eval $(call unit,config/test_$(t),$(CONFIG_TEST_O),$(CONFIG_TEST_L))))
+$(foreach t,config faults,$(eval $(call unit,config/test_$(t),$(CONFIG_TEST_O),$(CONFIG_TEST_L))))
 $(eval $(call unit,config/test_value,gateway/config/value.o gateway/config/host.o gateway/base/addr.o,))
 
 unit: $(addprefix $(B)/tests/unit/,$(UNIT))
@@ -109,6 +109,7 @@ endef
 
 # (one line per target:  $(eval $(call fuzz,http1_head,$(HTTP1_O) $(BASE_O),)) )
 $(foreach t,http1_head http1_body,$(eval $(call fuzz,$t,$(HTTP1_O) $(addprefix gateway/base/, mem.o),)))
+$(foreach t,policy_image policy_rules,$(eval $(call fuzz,$t,$(POLICY_O) $(BASE_O),)))
 $(foreach t,addr spiffe,$(eval $(call fuzz,$t,$(BASE_O),)))
 
 SECONDS ?= 60

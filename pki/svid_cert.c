@@ -137,9 +137,8 @@ ec_fault(EVP_PKEY *key)
 }
 
 const char *
-svid_cert_key_fault(X509 *x)
+svid_cert_key_fault(EVP_PKEY *key)
 {
-	EVP_PKEY *key = X509_get0_pubkey(x);
 	int bits;
 
 	if (key == NULL)
@@ -310,7 +309,7 @@ svid_cert_check_leaf(X509 *leaf, enum svid_purpose purpose, struct svid_info *ou
 		r = leaf_usage(leaf, purpose, detail);
 	if (r != SVID_OK)
 		return r;
-	fault = svid_cert_key_fault(leaf);
+	fault = svid_cert_key_fault(X509_get0_pubkey(leaf));
 	if (fault == NULL)
 		fault = signature_fault(leaf);
 	return fault ? fail(detail, SVID_WEAK_KEY, fault) : SVID_OK;
@@ -424,7 +423,7 @@ svid_cert_check_ca(X509 *ca, const char *domain, bool anchor, const char **detai
 		r = ca_constraints(ca, domain, detail);
 	if (r != SVID_OK)
 		return r;
-	fault = svid_cert_key_fault(ca);
+	fault = svid_cert_key_fault(X509_get0_pubkey(ca));
 	/* Nobody relies on a trust anchor's own signature. */
 	if (fault == NULL && !anchor)
 		fault = signature_fault(ca);

@@ -18,7 +18,7 @@ enum svid_reason svid_cert_check_leaf(X509 *leaf, enum svid_purpose purpose, str
 /* A CA of a chain, or (anchor) of a bundle: may it sign for this domain, and are its key and signature strong enough? */
 enum svid_reason svid_cert_check_ca(X509 *ca, const char *domain, bool anchor, const char **detail);
 /* Public key: RSA 2048–8192, P-256/384/521, Ed25519. NULL, or what is wrong. */
-const char *svid_cert_key_fault(X509 *x);
+const char *svid_cert_key_fault(EVP_PKEY *key);
 /* 0, or -1 for a date that is none. */
 int svid_cert_time(const ASN1_TIME *t, int64_t *out);
 /* The first or next certificate of a PEM: NULL at the end, or with *why on anything that is not a clean CERTIFICATE block. */

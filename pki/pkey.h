@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Private keys of CAs, gateways, workloads and pairings: making, writing and reading them. */
+#ifndef PKI_PKEY_H
+#define PKI_PKEY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum pkey_alg { PKEY_P256, PKEY_P384, PKEY_ED25519 };
+
+struct evp_pkey_st; /* OpenSSL's EVP_PKEY without its headers */
+
+/* "p256", "p384", "ed25519". 0 or -1. */
+int pkey_alg_parse(enum pkey_alg *out, const char *text);
+struct evp_pkey_st *pkey_new(enum pkey_alg alg);             /* aborts when there is no randomness */
+void pkey_free(struct evp_pkey_st *k);                       /* NULL is a no-op */
+/* PKCS#8 (RFC 5958), not encrypted; the caller gives it to pkey_free_pem(). */
+char *pkey_to_pem(struct evp_pkey_st *k);
+void pkey_free_pem(char *pem);                 /* wipes; NULL is a no-op */
+/* NULL with *why (static). Never asks for a passphrase. */
+struct evp_pkey_st *pkey_from_pem(const char *pem, const char **why);
+/* Ed25519 alone (RFC 8032): for pairing files. 0 or -1. */
+int pkey_public(struct evp_pkey_st *k, uint8_t out[32]);
+int pkey_sign(struct evp_pkey_st *k, const void *p, size_t n, uint8_t out[64]);
+int pkey_verify(const uint8_t public_key[32], const void *p, size_t n, const uint8_t signature[64]);
+
+#endif

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pki/pkifile.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "gateway/base/esc.h"
+#include "gateway/base/hash.h"
+#include "gateway/base/mem.h"
+
+static char *
+read_all(int fd, size_t max)
+{
+	size_t cap = 4096, len = 0;
+	char *p = mem_alloc(cap + 1);
+	int err = 0;
+
+	for (;;) {
+		ssize_t n = read(fd, p + len, cap - len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0) {
+			err = n < 0 ? errno : 0;
+			break;
+		}
+		len += (size_t)n;
+		if (len > max) {
+			err = EFBIG;
+			break;
+		}
+		if (len == cap) {
+			/* Not realloc: a secret must not stay behind in a freed block. */
+			char *bigger = mem_alloc(2 * cap + 1);
+
+			memcpy(bigger, p, len);
+			mem_wipe(p, len);
+			mem_free(p);
+			p = bigger;
+			cap *= 2;
+		}
+	}
+	if (err == 0 && memchr(p, 0, len))
+		err = EINVAL;
+	if (err) {
+		mem_wipe(p, len);
+		mem_free(p);
+		errno = err;
+		return NULL;
+	}
+	p[len] = 0;
+	return p;
+}
+
+static char *
+read_file(const char *path, size_t max, bool secret)
+{
+	/* Not blocked by a FIFO that somebody put there. */
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	char *text = NULL;
+	struct stat st;
+	int err = 0;
+
+	if (fd < 0)
+		return NULL;
+	if (fstat(fd, &st) != 0)
+		err = errno;
+	else if (S_ISDIR(st.st_mode))
+		err = EISDIR;
+	else if (secret && (!S_ISREG(st.st_mode) || (st.st_mode & 077)))
+		err = EPERM;
+	else if ((text = read_all(fd, max)) == NULL)
+		err = errno;
+	close(fd);
+	if (err)
+		errno = err;
+	return text;
+}
+
+char *
+pkifile_read(const char *path, size_t max)
+{
+	return read_file(path, max, false);
+}
+
+char *
+pkifile_read_secret(const char *path, size_t max)
+{
+	return read_file(path, max, true);
+}
+
+char *
+pkifile_dirname(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	if (slash == NULL)
+		return mem_strdup(".");
+	return mem_strndup(path, slash == path ? 1 : (size_t)(slash - path));
+}
+
+int
+pkifile_sync_dir(const char *dir)
+{
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc, err;
+
+	if (fd < 0)
+		return -1;
+	rc = fsync(fd);
+	err = errno;
+	close(fd);
+	errno = err;
+	/* Some file systems cannot sync a directory and need not. */
+	return rc != 0 && err == EINVAL ? 0 : rc;
+}
+
+static int
+write_all(int fd, const char *p, size_t n)
+{
+	while (n > 0) {
+		ssize_t done = write(fd, p, n);
+
+		if (done < 0 && errno == EINTR)
+			continue;
+		if (done < 0)
+			return -1;
+		p += done;
+		n -= (size_t)done;
+	}
+	return 0;
+}
+
+/* A name that nobody else uses, in the same directory. */
+static char *
+temporary(const char *path)
+{
+	uint8_t random[8];
+	char hex[17] = "";
+
+	hash_random(random, sizeof(random));
+	esc_hex(hex, random, sizeof(random));
+	return mem_printf("%s.%s.tmp", path, hex);
+}
+
+static int
+move_new(const char *from, const char *to)
+{
+	if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0)
+		return 0;
+	if (errno != EINVAL && errno != ENOSYS)
+		return -1;
+	/* A file system without it: a second link fails as well where the name is taken. */
+	if (link(from, to) != 0)
+		return -1;
+	return unlink(from);
+}
+
+static int
+write_file(const char *path, mode_t mode, const void *p, size_t n, int (*move)(const char *, const char *))
+{
+	char *tmp = temporary(path), *dir = pkifile_dirname(path);
+	int fd, err = 0;
+
+	/* Born with no more rights than it ends with, whatever the umask says. */
+	fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode & 0600);
+	if (fd < 0) {
+		err = errno;
+		goto out;
+	}
+	if (write_all(fd, p, n) != 0 || fchmod(fd, mode) != 0 || fsync(fd) != 0)
+		err = errno;
+	if (close(fd) != 0 && err == 0)
+		err = errno;
+	if (err == 0 && move(tmp, path) != 0)
+		err = errno;
+	if (err)
+		unlink(tmp);
+	else if (pkifile_sync_dir(dir) != 0)
+		err = errno;
+out:
+	mem_free(tmp);
+	mem_free(dir);
+	if (err == 0)
+		return 0;
+	errno = err;
+	return -1;
+}
+
+int
+pkifile_write_new(const char *path, mode_t mode, const void *p, size_t n)
+{
+	return write_file(path, mode, p, n, move_new);
+}
+
+int
+pkifile_replace(const char *path, mode_t mode, const void *p, size_t n)
+{
+	return write_file(path, mode, p, n, rename);
+}

@@ -1,0 +1,457 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* gwctl pair: two domains come to know each other, by a file and a phone call. The work is in pki/pairfile.c and pki/pairing.c. */
+#include "tools/gwctl/cmd_pair.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "gateway/base/addr.h"
+#include "gateway/base/esc.h"
+#include "gateway/base/mem.h"
+#include "gateway/config/config.h"
+#include "gateway/config/value.h"
+#include "pki/pairing.h"
+#include "pki/pkey.h"
+#include "pki/pkifile.h"
+#include "pki/svid.h"
+#include "tools/gwctl/cmd_pki.h"
+
+static int
+failed(struct errs *errs)
+{
+	gwctl_print_errs(errs);
+	errs_fini(errs);
+	return GWCTL_FAILED;
+}
+
+static json_t *
+json_list(char *const *list, size_t n)
+{
+	json_t *a = json_array();
+
+	for (size_t i = 0; i < n; i++)
+		json_array_append_new(a, json_string(list[i]));
+	return a;
+}
+
+/* What both "show" and "accept" say of a file. */
+static json_t *
+describe_json(const struct pairfile *p)
+{
+	char created[32], expires[32], key[65] = "";
+
+	cmd_pki_time(created, p->created);
+	cmd_pki_time(expires, p->expires);
+	esc_hex(key, p->key, sizeof(p->key));
+	return json_pack("{s:s, s:o, s:o, s:s, s:s, s:s, s:s, s:b}", "domain", p->domain, "gateways", json_list(p->gateways, p->ngateways),
+	    "addresses", json_list(p->addresses, p->naddresses), "created", created, "expires", expires, "key", key, "code", p->code,
+	    "expired", cmd_pki_now() >= p->expires);
+}
+
+static void
+print_json(json_t *j)
+{
+	json_dumpf(j, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+	putchar('\n');
+	json_decref(j);
+}
+
+static void
+describe_ca(void *ctx, const struct svid_cert *c)
+{
+	char hex[65] = "", until[32], *subject = gwctl_safe(c->subject);
+
+	(void)ctx;
+	esc_hex(hex, c->sha256, 32);
+	cmd_pki_time(until, c->not_after);
+	printf("  CA          %s, until %s\n              sha256 %s\n", subject, until, hex);
+	mem_free(subject);
+}
+
+static void
+describe(const struct pairfile *p)
+{
+	char created[32], expires[32];
+	const char *why;
+
+	cmd_pki_time(created, p->created);
+	cmd_pki_time(expires, p->expires);
+	printf("  domain      %s\n", p->domain);
+	for (size_t i = 0; i < p->ngateways; i++)
+		printf("  gateway     %s\n", p->gateways[i]);
+	for (size_t i = 0; i < p->naddresses; i++)
+		printf("  address     %s\n", p->addresses[i]);
+	if (p->naddresses == 0)
+		printf("  address     none: it is the one who dials\n");
+	svid_pem_each(p->bundle_pem, describe_ca, NULL, &why);
+	printf("  made        %s, to be accepted until %s\n", created, expires);
+}
+
+/* -- export ------------------------------------------------------------------------------------------- */
+
+struct export {
+	const char *dir, *out, *bundle;
+	char *gateways[PAIRFILE_LIST_MAX], *addresses[PAIRFILE_LIST_MAX]; /* borrowed from argv */
+	size_t ngateways, naddresses;
+	int64_t ttl_s;
+};
+
+static int
+parse_export(struct gwctl *g, struct export *o, int argc, char **argv)
+{
+	static const struct option options[] = { { "address", required_argument, NULL, 'a' }, { "gateway", required_argument, NULL, 'g' },
+		{ "bundle", required_argument, NULL, 'b' }, { "ttl", required_argument, NULL, 't' }, { "out", required_argument, NULL, 'o' },
+		{ "dir", required_argument, NULL, 'd' }, { "json", no_argument, NULL, 'j' }, { 0 } };
+	const char *why;
+	uint64_t ms;
+	int c;
+
+	while ((c = getopt_long(argc, argv, ":", options, NULL)) != -1)
+		switch (c) {
+		case 'd': o->dir = optarg; break;
+		case 'o': o->out = optarg; break;
+		case 'b': o->bundle = optarg; break;
+		case 'j': g->json = true; break;
+		case 'a':
+			if (o->naddresses == PAIRFILE_LIST_MAX)
+				return gwctl_usage("pair export", "more than %d addresses", PAIRFILE_LIST_MAX);
+			o->addresses[o->naddresses++] = optarg;
+			break;
+		case 'g':
+			if (o->ngateways == PAIRFILE_LIST_MAX)
+				return gwctl_usage("pair export", "more than %d gateways", PAIRFILE_LIST_MAX);
+			o->gateways[o->ngateways++] = optarg;
+			break;
+		case 't':
+			if (value_duration(&ms, optarg, &why) != 0)
+				return gwctl_usage("pair export", "--ttl %s: %s; for example 7d or 12h", optarg, why);
+			if (ms < 60000 || ms > UINT64_C(365) * 86400000)
+				return gwctl_usage("pair export", "--ttl %s: from one minute to 365 days", optarg);
+			o->ttl_s = (int64_t)(ms / 1000);
+			break;
+		default:
+			return gwctl_usage("pair export", "%s is no option here, or wants a value", argv[optind - 1]);
+		}
+	if (optind != argc)
+		return gwctl_usage("pair export", "\"%s\" is too much", argv[optind]);
+	return GWCTL_OK;
+}
+
+static void
+add_text(char ***list, size_t *n, const char *text)
+{
+	char **bigger = mem_array(*n + 1, sizeof(char *));
+
+	for (size_t i = 0; i < *n; i++) {
+		if (strcmp((*list)[i], text) == 0) {
+			mem_free(bigger);
+			return;
+		}
+		bigger[i] = (*list)[i];
+	}
+	bigger[(*n)++] = mem_strdup(text);
+	mem_free(*list);
+	*list = bigger;
+}
+
+/* What the options leave open comes from the configuration: our gateway, its bundle, where peers reach it. */
+static int
+fill_from_config(struct pairfile *p, const struct export *o, const char *config_path, struct errs *errs)
+{
+	struct config *c = config_load(config_path, errs);
+
+	if (c == NULL) {
+		errs_add(errs, NULL, 0, "mend the configuration, or name everything: --gateway ID --bundle FILE --address IP:PORT");
+		return -1;
+	}
+	if (o->ngateways == 0)
+		add_text(&p->gateways, &p->ngateways, c->identity.id);
+	if (p->bundle_pem == NULL)
+		p->bundle_pem = mem_strdup(c->identity.bundle_pem);
+	for (size_t i = 0; o->naddresses == 0 && i < c->nlisteners && p->naddresses < PAIRFILE_LIST_MAX; i++)
+		if ((c->listeners[i].accept & CONFIG_PEERS) && c->listeners[i].address && c->listeners[i].address[0] != '*')
+			add_text(&p->addresses, &p->naddresses, c->listeners[i].address);
+	config_free(c);
+	return 0;
+}
+
+static int
+fill(struct pairfile *p, const struct export *o, const char *config_path, struct errs *errs)
+{
+	struct spiffe_id id;
+	const char *why;
+
+	for (size_t i = 0; i < o->ngateways; i++)
+		add_text(&p->gateways, &p->ngateways, o->gateways[i]);
+	for (size_t i = 0; i < o->naddresses; i++)
+		add_text(&p->addresses, &p->naddresses, o->addresses[i]);
+	if (o->bundle && (p->bundle_pem = pkifile_read(o->bundle, PAIRFILE_MAX / 2)) == NULL) {
+		errs_add(errs, o->bundle, 0, "%s", strerror(errno));
+		return -1;
+	}
+	if ((o->ngateways == 0 || o->bundle == NULL) && fill_from_config(p, o, config_path, errs) != 0)
+		return -1;
+	if (spiffe_parse(&id, p->gateways[0], strlen(p->gateways[0]), &why) != 0) {
+		errs_add(errs, NULL, 0, "\"%s\" is no gateway's id: %s", p->gateways[0], why);
+		return -1;
+	}
+	p->domain = mem_strndup(id.domain, id.domain_len);
+	p->created = cmd_pki_now();
+	p->expires = p->created + (o->ttl_s ? o->ttl_s : PAIRFILE_LIFETIME_S);
+	if ((why = pairfile_fault(p)) != NULL) {
+		errs_add(errs, NULL, 0, "no peer could accept this: %s", why);
+		return -1;
+	}
+	return 0;
+}
+
+/* To --out, which is never overwritten, or standard output. */
+static int
+deliver(const struct export *o, const char *text, struct errs *errs)
+{
+	if (o->out == NULL)
+		return fputs(text, stdout) < 0 || fflush(stdout) != 0 ? -1 : 0;
+	if (pkifile_write_new(o->out, 0644, text, strlen(text)) == 0)
+		return 0;
+	errs_add(errs, o->out, 0, "%s", errno == EEXIST ? "exists, and is never overwritten; give another --out" : strerror(errno));
+	return -1;
+}
+
+static void
+report_export(const struct gwctl *g, const struct export *o, const struct pairfile *p)
+{
+	/* With the file on standard output, words go beside it. */
+	FILE *f = o->out ? stdout : stderr;
+
+	if (g->json && o->out) {
+		print_json(describe_json(p));
+		return;
+	}
+	fprintf(f, "Pairing file of %s%s%s.\n", p->domain, o->out ? " written to " : "", o->out ? o->out : "");
+	if (p->naddresses == 0)
+		fprintf(f, "  note: without --address, only we can dial\n");
+	fprintf(f, "  code        %s\n", p->code);
+	fprintf(f, "Next: send the file to the peer's operator, and tell the code by phone, not with the file.\n");
+}
+
+static int
+run_export(struct gwctl *g, int argc, char **argv)
+{
+	struct export o = { 0 };
+	struct pairfile p = { 0 };
+	struct evp_pkey_st *key = NULL;
+	char *dir, *text = NULL;
+	struct errs errs;
+	int rc = parse_export(g, &o, argc, argv);
+
+	if (rc != GWCTL_OK)
+		return rc;
+	errs_init(&errs);
+	dir = cmd_pki_dir(g, o.dir);
+	rc = GWCTL_FAILED;
+	if (fill(&p, &o, g->config_path, &errs) == 0 && (key = pairfile_key(dir, &errs)) != NULL &&
+	    (text = pairfile_write(&p, key)) != NULL && deliver(&o, text, &errs) == 0) {
+		report_export(g, &o, &p);
+		rc = GWCTL_OK;
+	}
+	pkey_free(key);
+	pairfile_fini(&p);
+	mem_free(text);
+	mem_free(dir);
+	gwctl_print_errs(&errs);
+	errs_fini(&errs);
+	return rc;
+}
+
+/* -- show --------------------------------------------------------------------------------------------- */
+
+static int
+run_show(struct gwctl *g, int argc, char **argv)
+{
+	static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
+	struct pairfile p;
+	const char *why, *file;
+	char *text;
+	bool expired;
+	int c;
+
+	while ((c = getopt_long(argc, argv, ":", options, NULL)) != -1) {
+		if (c != 'j')
+			return gwctl_usage("pair show", "%s is no option here", argv[optind - 1]);
+		g->json = true;
+	}
+	if (argc - optind != 1)
+		return gwctl_usage("pair show", "which file?");
+	file = argv[optind];
+	text = pkifile_read(file, PAIRFILE_MAX);
+	if (text == NULL)
+		return gwctl_error("%s: %s", file, strerror(errno));
+	c = pairfile_read(&p, text, strlen(text), &why);
+	mem_free(text);
+	if (c != PAIRFILE_OK)
+		return gwctl_error("%s: %s; ask the peer for it again", file, why);
+	expired = cmd_pki_now() >= p.expires;
+	if (g->json) {
+		print_json(describe_json(&p));
+	} else {
+		printf("Pairing file, signature good.\n");
+		describe(&p);
+		printf("  code        %s\n", p.code);
+		if (expired)
+			printf("It has expired: ask the peer to export a new one.\n");
+		else
+			printf("Next: compare the code with the peer's operator by phone, then: gwctl pair accept %s --code CODE\n", file);
+	}
+	pairfile_fini(&p);
+	return expired ? GWCTL_FAILED : GWCTL_OK;
+}
+
+/* -- accept ------------------------------------------------------------------------------------------- */
+
+struct accept {
+	struct pairing_request r;
+	const char *file, *domain, *peers;
+};
+
+static bool
+is_peer_name(const char *s)
+{
+	size_t n = strlen(s);
+
+	return n > 0 && n <= 64 && strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == n;
+}
+
+static int
+parse_accept(struct gwctl *g, struct accept *o, int argc, char **argv)
+{
+	static const struct option options[] = { { "code", required_argument, NULL, 'c' }, { "name", required_argument, NULL, 'n' },
+		{ "domain", required_argument, NULL, 'm' }, { "peers", required_argument, NULL, 'p' }, { "no-dial", no_argument, NULL, 'N' },
+		{ "reverse", no_argument, NULL, 'r' }, { "json", no_argument, NULL, 'j' }, { 0 } };
+	int c;
+
+	while ((c = getopt_long(argc, argv, ":", options, NULL)) != -1)
+		switch (c) {
+		case 'c': o->r.code = optarg; break;
+		case 'm': o->domain = optarg; break;
+		case 'p': o->peers = optarg; break;
+		case 'N': o->r.no_dial = true; break;
+		case 'r': o->r.reverse = true; break;
+		case 'j': g->json = true; break;
+		case 'n':
+			if (!is_peer_name(optarg))
+				return gwctl_usage("pair accept", "--name %s: letters, digits, \"-\", \"_\" and \".\", at most 64", optarg);
+			o->r.name = optarg;
+			break;
+		default:
+			return gwctl_usage("pair accept", "%s is no option here, or wants a value", argv[optind - 1]);
+		}
+	if (argc - optind != 1)
+		return gwctl_usage("pair accept", "which file?");
+	if (o->r.code == NULL)
+		return gwctl_usage("pair accept", "--code CODE is missing: the peer's operator reads it to you from \"gwctl pair show\"");
+	if (o->r.no_dial && o->r.reverse)
+		return gwctl_usage("pair accept", "--no-dial and --reverse exclude each other");
+	o->file = argv[optind];
+	return GWCTL_OK;
+}
+
+/* Our own domain, which no peer may be. mem_free(); NULL with faults. */
+static char *
+own_domain(const struct gwctl *g, const struct accept *o, struct errs *errs)
+{
+	struct config *c;
+	char *domain = NULL;
+
+	if (o->domain)
+		return mem_strdup(o->domain);
+	c = config_load(g->config_path, errs);
+	if (c)
+		domain = mem_strdup(c->domain);
+	else
+		errs_add(errs, NULL, 0, "our own domain is not known: mend the configuration, or give --domain");
+	config_free(c);
+	return domain;
+}
+
+static void
+report_accept(const struct gwctl *g, const struct accept *o, const struct pairfile *p)
+{
+	char *entry = pairing_entry(&o->r, p);
+	json_t *j;
+
+	if (g->json) {
+		j = describe_json(p);
+		json_object_set_new(j, "bundle", json_sprintf("%s/%s.pem", o->r.peers_dir, p->domain));
+		json_object_set_new(j, "include", json_sprintf("%s/%s.conf", o->r.bundle_dir, p->domain));
+		json_object_set_new(j, "entry", json_string(entry));
+		print_json(j);
+	} else {
+		printf("Accepted:\n");
+		describe(p);
+		printf("Installed %s/%s.pem and .conf. Next: add it to %s (a comma between two peers), then \"gwctl reload\":\n\n", o->r.peers_dir,
+		    p->domain, g->config_path);
+		printf("peers = (\n@include \"%s/%s.conf\"\n);\n\nwhich stands for:\n\n%s", o->r.bundle_dir, p->domain, entry);
+	}
+	mem_free(entry);
+}
+
+static int
+run_accept(struct gwctl *g, int argc, char **argv)
+{
+	struct accept o = { 0 };
+	struct pairfile p = { 0 };
+	char *text = NULL, *domain = NULL, *dir = NULL, *conf_dir;
+	struct errs errs;
+	int rc = parse_accept(g, &o, argc, argv);
+
+	if (rc != GWCTL_OK)
+		return rc;
+	errs_init(&errs);
+	text = pkifile_read(o.file, PAIRFILE_MAX);
+	if (text == NULL) {
+		errs_add(&errs, o.file, 0, "%s", strerror(errno));
+		return failed(&errs);
+	}
+	conf_dir = pkifile_dirname(g->config_path);
+	dir = o.peers ? mem_strdup(o.peers) : mem_printf("%s/peers", conf_dir);
+	o.r.text = text;
+	o.r.len = strlen(text);
+	o.r.peers_dir = dir;
+	/* As the configuration sees it: relative to itself. */
+	o.r.bundle_dir = o.peers ? o.peers : "peers";
+	o.r.now = cmd_pki_now();
+	rc = GWCTL_FAILED;
+	if ((domain = own_domain(g, &o, &errs)) != NULL) {
+		o.r.own_domain = domain;
+		if (pairing_accept(&o.r, &p, &errs) == PAIRING_OK) {
+			report_accept(g, &o, &p);
+			rc = GWCTL_OK;
+		}
+	}
+	gwctl_print_errs(&errs);
+	errs_fini(&errs);
+	pairfile_fini(&p);
+	mem_free(text);
+	mem_free(domain);
+	mem_free(dir);
+	mem_free(conf_dir);
+	return rc;
+}
+
+int
+cmd_pair(struct gwctl *g, int argc, char **argv)
+{
+	static const struct gwctl_sub subs[] = {
+		{ "export", run_export, "[--address IP:PORT]... [--gateway ID]... [--bundle FILE] [--ttl T] [--out FILE] [--dir DIR]: write our pairing file" },
+		{ "show", run_show, "FILE: what a pairing file says, and its code" },
+		{ "accept", run_accept, "FILE --code CODE [--name PEER] [--no-dial|--reverse] [--domain OURS] [--peers DIR]: install the peer" },
+		{ NULL, NULL, NULL },
+	};
+
+	return gwctl_dispatch(g, "pair", subs, argc, argv);
+}
