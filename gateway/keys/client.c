@@ -23,6 +23,7 @@
 
 #define SLOTS (KEYS_JOBS_MAX + 1)
 #define WAKES_PER_CALL 8       /* each may cost half a millisecond of handshake */
+#define WAITING_US 4000
 #define BLOCK_MS 5000
 
 enum slot_state {
@@ -285,32 +286,45 @@ wake_slot(struct keys_slot *s)
 	s->park->on_wake(s->park->ctx);
 }
 
-/* What is outstanding fails; its handshakes, and those that wait for a job, are told. */
+/* Those that wait for a job go on: all that can, but not for long at a time while an answer is still to come and bring us back here. */
 static void
+wake_waiting(unsigned at_least)
+{
+	uint64_t start = clock_mono_us();
+	struct keys_park *p;
+
+	while ((p = TAILQ_FIRST(&c.waiting)) && (c.used < KEYS_JOBS_MAX || at_least)) {
+		unqueue(p);
+		p->on_wake(p->ctx);
+		if (at_least)
+			at_least--;
+		if (c.used && !at_least && clock_mono_us() - start > WAITING_US)
+			break;
+	}
+}
+
+/* What is outstanding fails, and its handshakes are told; their number. Those that wait for a job wait for the next keys role. */
+static unsigned
 channel_dead(void)
 {
-	struct keys_park *p;
-	unsigned n = c.nwaiting;
+	unsigned told = 0;
 
 	c.fd = -1;
 	for (size_t i = 0; i < SLOTS; i++)
 		if (c.slots[i].state == SLOT_QUEUED || c.slots[i].state == SLOT_SENT)
 			slot_answer(&c.slots[i], -1);
-	for (size_t i = 0; i < SLOTS; i++)
+	for (size_t i = 0; i < SLOTS; i++) {
+		told += c.slots[i].wake;
 		wake_slot(&c.slots[i]);
-	while (n-- && (p = TAILQ_FIRST(&c.waiting))) {
-		unqueue(p);
-		p->why = "the keys role is gone";
-		p->on_wake(p->ctx);
 	}
+	return told;
 }
 
 int
 keys_client_on_readable(void)
 {
 	struct keys_slot *s;
-	struct keys_park *p;
-	unsigned woken = 0, jobs;
+	unsigned woken = 0;
 	int r = 0;
 
 	for (size_t i = 0; c.deferred && i < SLOTS; i++)
@@ -325,25 +339,23 @@ keys_client_on_readable(void)
 		return -1;
 	}
 	send_queued();
-	/* A job for each answer, if its handshake went on; else for each that is free now. */
-	jobs = c.used < KEYS_JOBS_MAX ? KEYS_JOBS_MAX - c.used : 0;
-	if (jobs < woken)
-		jobs = woken;
-	if (jobs > WAKES_PER_CALL)
-		jobs = WAKES_PER_CALL;
-	for (; jobs && (p = TAILQ_FIRST(&c.waiting)); jobs--) {
-		unqueue(p);
-		p->on_wake(p->ctx);
-	}
+	/* An owner that goes on later than in on_wake still counts as using its job: one for each answer then. */
+	wake_waiting(woken);
 	return 0;
 }
 
 void
 keys_client_set_fd(int fd)
 {
-	if (c.ready)
-		channel_dead();
+	unsigned told;
+
+	if (!c.ready) {
+		c.fd = fd;
+		return;
+	}
+	told = channel_dead();
 	c.fd = fd;
+	wake_waiting(told);
 }
 
 /* ---- signing ----------------------------------------------------------------------------------- */

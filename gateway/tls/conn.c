@@ -14,8 +14,12 @@
 #include "gateway/tls/tls_int.h"
 
 #define RECORD 16384           /* RFC 8446 5.1 */
-/* RFC 8446 4.6.3: a key is good for 2^24.5 full records; nobody needs a KeyUpdate a second. Each may count twice, with its answer. */
-#define POST_HANDSHAKE_BURST 48u
+/*
+ * RFC 8446 5.5: a key is good for 2^24.5 full records; nobody needs a KeyUpdate a second. libssl calls back three times for one,
+ * five times with its answer: about 20 to 30 in a burst, one a second for ever.
+ */
+#define POST_HANDSHAKE_BURST 100u
+#define POST_HANDSHAKE_PER_S 5u
 
 static const uint8_t alpn_h2[] = "\2h2", alpn_reverse[] = "\12h2-reverse", alpn_http1[] = "\10http/1.1";
 
@@ -78,6 +82,7 @@ tls_conn_on_client_hello(SSL *ssl, int *alert, void *arg)
 	if (!SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_supported_versions, &p, &n))
 		return SSL_CLIENT_HELLO_SUCCESS;
 	t->token = "alpn";
+	t->detail = mem_strdup("the client offers no protocol");
 	*alert = SSL_AD_NO_APPLICATION_PROTOCOL;
 	return SSL_CLIENT_HELLO_ERROR;
 }
@@ -98,8 +103,10 @@ count_post_handshake(struct tls_conn *t)
 
 	t->post_handshake = true;
 	if (passed) {
+		uint32_t add = passed < POST_HANDSHAKE_BURST ? passed * POST_HANDSHAKE_PER_S : POST_HANDSHAKE_BURST;
+
 		t->budget_s = now;
-		t->budget = passed > POST_HANDSHAKE_BURST - t->budget ? POST_HANDSHAKE_BURST : (uint8_t)(t->budget + passed);
+		t->budget = t->budget + add > POST_HANDSHAKE_BURST ? POST_HANDSHAKE_BURST : (uint8_t)(t->budget + add);
 	}
 	if (t->budget)
 		t->budget--;

@@ -34,7 +34,7 @@ struct tls_conn {
 	bool want_write;
 	bool eof;
 	bool post_handshake;             /* such a message was seen since the flag was cleared */
-	uint8_t budget;                  /* post-handshake messages that it may still send (case 58) */
+	uint8_t budget;                  /* calls for post-handshake messages that are left (case 58) */
 	uint32_t budget_s;               /* when that was last refilled, monotonic seconds */
 	int io_errno;
 	int alert;                       /* received, fatal; -1 none */
