@@ -13,30 +13,43 @@
 
 /* ---- clients ---- */
 
-static void
-check_user(struct check *ck, const struct config_listener *l, struct config_client *cl)
+/* False when it names nobody. */
+static bool
+find_user(struct check *ck, struct config_client *cl)
 {
 	const struct passwd *pw;
 	unsigned long long v;
 
+	if (strspn(cl->user, "0123456789") == strlen(cl->user)) {
+		v = strlen(cl->user) > 10 ? UINT64_MAX : strtoull(cl->user, NULL, 10);
+		if (v >= UINT32_MAX) { /* -1 is "no user" to the kernel */
+			check_fault(ck, &cl->user, cl, "\"%s\" is no user id; write a number below %u", cl->user, UINT32_MAX);
+			return false;
+		}
+		cl->uid = (uint32_t)v;
+		return true;
+	}
+	if (!ck->files)
+		return true;
+	pw = getpwnam(cl->user);
+	if (!pw) {
+		check_fault(ck, &cl->user, cl, "there is no user \"%s\" on this host; create it or write its number", cl->user);
+		return false;
+	}
+	cl->uid = (uint32_t)pw->pw_uid;
+	return true;
+}
+
+static void
+check_user(struct check *ck, const struct config_listener *l, struct config_client *cl)
+{
 	if (l->address && l->addr.len && !addr_is_loopback(&l->addr))
 		check_fault(ck, &cl->user, cl,
 		    "\"uid\" works on Unix sockets and loopback addresses; \"%s\" is neither, so use \"address\"", l->address);
-	if (strspn(cl->user, "0123456789") == strlen(cl->user)) {
-		v = strlen(cl->user) > 10 ? UINT64_MAX : strtoull(cl->user, NULL, 10);
-		if (v >= UINT32_MAX) /* -1 is "no user" to the kernel */
-			check_fault(ck, &cl->user, cl, "\"%s\" is no user id; write a number below %u", cl->user, UINT32_MAX);
-		else
-			cl->uid = (uint32_t)v;
-		return;
+	if (!find_user(ck, cl)) {
+		mem_free(cl->user); /* so that nothing is compared with it */
+		cl->user = NULL;
 	}
-	if (!ck->files)
-		return;
-	pw = getpwnam(cl->user);
-	if (!pw)
-		check_fault(ck, &cl->user, cl, "there is no user \"%s\" on this host; create it or write its number", cl->user);
-	else
-		cl->uid = (uint32_t)pw->pw_uid;
 }
 
 /* Whatever runs on this machine, a proxy for others included, would be that principal. */
@@ -96,8 +109,8 @@ check_client(struct check *ck, const struct config_listener *l, struct config_cl
 	if (!cl->address == !cl->user) {
 		/* A value of the wrong type is reported already. */
 		if (cl->address || (!check_written(ck, &cl->address) && !check_written(ck, &cl->user)))
-			check_fault(ck, cl, NULL, "a client has %s \"address\" and \"uid\"; give exactly one",
-			    cl->address ? "both" : "neither");
+			check_fault(ck, cl, NULL, "a client has %s; give exactly one",
+			    cl->address ? "both \"address\" and \"uid\"" : "neither \"address\" nor \"uid\"");
 		return;
 	}
 	if (cl->user)
@@ -148,8 +161,8 @@ check_place(struct check *ck, struct config_listener *l)
 
 	if (!l->address == !l->path) {
 		if (l->address || (!check_written(ck, &l->address) && !check_written(ck, &l->path)))
-			check_fault(ck, l, NULL, "a listener has %s \"address\" and \"path\"; give exactly one",
-			    l->address ? "both" : "neither");
+			check_fault(ck, l, NULL, "a listener has %s; give exactly one",
+			    l->address ? "both \"address\" and \"path\"" : "neither \"address\" nor \"path\"");
 		return;
 	}
 	if (l->path && strlen(l->path) > 107)

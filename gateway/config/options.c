@@ -327,7 +327,7 @@ options_expect(const struct option *o, char *out, size_t size)
 
 	switch (o->type) {
 	case OPTION_TEXT:
-		snprintf(out, size, o->flags & OPTION_NUMBER_OK ? "text or an integer" : "text in quotes");
+		snprintf(out, size, o->flags & OPTION_NUMBER_OK ? "text in quotes or an integer from 0" : "text in quotes");
 		break;
 	case OPTION_FILE: snprintf(out, size, "a file name in quotes"); break;
 	case OPTION_TEXTS: snprintf(out, size, "a list of texts: [ \"…\", \"…\" ]"); break;

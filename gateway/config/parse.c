@@ -138,7 +138,10 @@ wrong_type(struct parse *ps, const config_setting_t *s, const struct option *o)
 	char expect[512];
 
 	options_expect(o, expect, sizeof(expect));
-	parse_fault(ps, s, "\"%s\" is %s; write %s", o->name, type_name(s), expect);
+	if (o->flags & OPTION_NUMBER_OK && config_setting_type(s) == CONFIG_TYPE_INT)
+		parse_fault(ps, s, "\"%s\" is %d; write %s", o->name, config_setting_get_int(s), expect);
+	else
+		parse_fault(ps, s, "\"%s\" is %s; write %s", o->name, type_name(s), expect);
 }
 
 /* ---- texts ---- */
@@ -441,7 +444,8 @@ read_set(struct parse *ps, config_setting_t *s, const struct option *o, void *ba
 		*(unsigned *)option_at(o, base) = set;
 }
 
-static void
+/* False when there is nothing to keep. */
+static bool
 read_element(struct parse *ps, config_setting_t *e, const struct option *o, void *element)
 {
 	const struct option_group *g = o->group;
@@ -449,15 +453,18 @@ read_element(struct parse *ps, config_setting_t *e, const struct option *o, void
 
 	if (g->scalar) {
 		text = get_text(ps, e, o);
-		if (text)
-			put_text(ps, &g->rows[0], element, text);
+		if (!text)
+			return false;
+		put_text(ps, &g->rows[0], element, text);
 		note_origin(ps, element, e->line);
-	} else if (config_setting_type(e) == CONFIG_TYPE_GROUP) {
-		parse_group(ps, e, g, element);
-	} else {
-		parse_fault(ps, e, "an element of \"%s\" is %s; write { … }", o->name, type_name(e));
-		parse_defaults(ps, g, element);
+		return true;
 	}
+	if (config_setting_type(e) != CONFIG_TYPE_GROUP) {
+		parse_fault(ps, e, "an element of \"%s\" is %s; write { … }", o->name, type_name(e));
+		return false;
+	}
+	parse_group(ps, e, g, element);
+	return true;
 }
 
 static void
@@ -474,8 +481,9 @@ read_list(struct parse *ps, config_setting_t *s, const struct option *o, void *b
 		array = mem_array((size_t)n, o->group->size);
 		option_set_array(o, base, array);
 	}
-	for (int i = 0; i < n; i++, ++*count)
-		read_element(ps, config_setting_get_elem(s, (unsigned)i), o, array + *count * o->group->size);
+	for (int i = 0; i < n; i++)
+		if (read_element(ps, config_setting_get_elem(s, (unsigned)i), o, array + *count * o->group->size))
+			++*count;
 }
 
 /* o[1] is the row of the list. */
@@ -507,7 +515,7 @@ read_option(struct parse *ps, config_setting_t *s, const struct option *o, void 
 	note_origin(ps, option_at(o, base), s->line);
 	switch (o->type) {
 	case OPTION_TEXT:
-		if (o->flags & OPTION_NUMBER_OK && type == CONFIG_TYPE_INT) {
+		if (o->flags & OPTION_NUMBER_OK && type == CONFIG_TYPE_INT && config_setting_get_int(s) >= 0) {
 			snprintf(number, sizeof(number), "%d", config_setting_get_int(s));
 			put_text(ps, o, base, number);
 			return;
