@@ -311,9 +311,13 @@ def test_exchange_id_of_an_application(pair, origin):
 def test_the_control_authority_is_refused(pair, origin):
     """Case 86: no application reaches what gateways ask of each other, however it names it; an alert each time."""
     before = len(pair.a.journal("alert")) + len(pair.a.journal("deny")) + len(pair.a.journal("refused"))
-    for host in ("sallyport.control", "control.sallyport", "sallyport", "_sallyport", "gateway.sallyport.internal", "sallyport.internal"):
+    for host in ("control.sallyport.invalid", "CONTROL.sallyport.invalid:443", "control.sallyport.invalid.", "control.sallyport.invalid:80"):
         status, _, _ = pair.get("/", host=host)
         assert status in (400, 403, 404, 421), host
+        with pair.legacy() as s:
+            assert http(s, ("CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n" % (host, host)).encode())[0] in (400, 403, 404, 421)
+        with pair.legacy() as s:
+            assert http(s, ("GET http://%s/hello HTTP/1.1\r\nHost: %s\r\n\r\n" % (host, host)).encode())[0] in (400, 403, 404, 421)
     after = wait("records", lambda: len(pair.a.journal("alert")) + len(pair.a.journal("deny")) + len(pair.a.journal("refused")))
     assert after > before and not origin.requests
 

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may call what: denied by either side, by default, and at once when the rules change."""
-import socket
 import threading
 import time
 
 import pytest
 
 from bed.domains import APP, COBOL, ECHO_HOST, OTHER, RULES_A, RULES_B, TAX_HOST, rule
-from bed.gateway import SLOW, curl, http, recv_all, wait
+from bed.gateway import SLOW, curl, recv_all, wait
 
 
 @pytest.fixture(autouse=True)

@@ -2,8 +2,9 @@
 """The two domains as most tests want them."""
 import copy
 import os
+import subprocess
 
-from .gateway import Gateway, recv_all, wait  # noqa: F401
+from .gateway import GWCTL, Gateway, http, wait
 from .net import World
 from .pki import CA
 
@@ -17,14 +18,30 @@ DB_HOST = "db.irs.svc.cluster.local"
 PERMIT_UID, OTHER_UID = 12345, 12346
 
 
+class Issued:
+    def __init__(self, prefix):
+        self.crt, self.keyfile = prefix + ".crt", prefix + ".key"
+
+
 class Domain:
-    """A domain's CA and what it has issued."""
+    """A domain's CA, made by gwctl, and what it has issued. ca makes the certificates that gwctl would refuse to."""
 
     def __init__(self, folder, name, gateway):
         self.name, self.folder = name, folder
-        self.ca = CA(folder, name)
+        self._ctl("init", name)
+        self.ca = CA.of_gwctl(folder, name)
         self.gateway_id = "spiffe://%s/gateway/%s" % (name, gateway)
-        self.gateway = self.ca.issue("gateway/" + gateway)
+        self.gateway = self.issue("gateway", gateway, "gateway")
+
+    def _ctl(self, *args):
+        p = subprocess.run([GWCTL, "-c", self.folder + "/none.conf", "pki"] + list(args) + ["--dir", self.folder], capture_output=True)
+        assert p.returncode == 0, "gwctl pki %s: %s%s" % (" ".join(args), p.stdout.decode(), p.stderr.decode())
+
+    def issue(self, kind, name, file, dns=()):
+        """kind: "gateway" or "workload"."""
+        out = os.path.join(self.folder, file)
+        self._ctl("issue", kind, name, "--out", out, *[x for d in dns for x in ("--dns", d)])
+        return Issued(out)
 
     def identity(self):
         return {"certificate": self.gateway.crt, "key": self.gateway.keyfile, "bundle": self.ca.bundle}
@@ -59,8 +76,8 @@ class Pair:
         self.world = world
         self.hud = Domain(folder + "/pki-hud", "hud.example", "dmz1")
         self.irs = Domain(folder + "/pki-irs", "irs.example", "dmz1")
-        inside = self.hud.ca.issue("inside", uris=[self.hud.gateway_id], dns=[TAX_HOST, ECHO_HOST, DB_HOST])
-        self.app = self.hud.ca.issue("app")
+        inside = self.hud.issue("gateway", "dmz1", "inside", dns=[TAX_HOST, ECHO_HOST, DB_HOST])
+        self.app = self.hud.issue("workload", "app", "app")
         ca = {
             "domain": "hud.example", "identity": self.hud.identity(), "inside": {"certificate": inside.crt, "key": inside.keyfile},
             "listeners": [
@@ -145,7 +162,6 @@ class Pair:
 
     def get(self, path="/", host=ECHO_HOST, method="GET", fields="", source="10.1.0.7", body=b""):
         """One request on a connection of its own: (status, head, body)."""
-        from .gateway import http
         with self.legacy(source) as s:
             extra = "Content-Length: %d\r\n" % len(body) if body else ""
             return http(s, ("%s %s HTTP/1.1\r\nHost: %s\r\n%s%s\r\n" % (method, path, host, extra, fields)).encode() + body)

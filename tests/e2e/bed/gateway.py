@@ -9,8 +9,6 @@ import socket
 import subprocess
 import time
 
-from .net import die_with_us  # noqa: F401
-
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 BUILD = os.path.join(ROOT, os.environ.get("B", "build"))
 DAEMON = os.path.join(BUILD, "sallyportd")
@@ -119,8 +117,7 @@ class Gateway:
             st = self.status(check=False)
             if not st:
                 return False
-            roles = st.get("roles", st.get("processes", []))
-            return roles and all(r.get("state") == "ready" for r in roles)
+            return st.get("roles") and all(r["state"] == "ready" for r in st["roles"])
         try:
             wait("ready", ready, seconds, 0.05)
         except AssertionError as e:
@@ -130,30 +127,23 @@ class Gateway:
         with open(self.log_path, errors="replace") as f:
             return f.read()
 
-    def pids(self):
-        """{pid: role name} of all processes of this gateway."""
-        out, todo = {}, [self.proc.pid]
+    def family(self):
+        """All processes of this gateway."""
+        out, todo = [], [self.proc.pid]
         while todo:
             pid = todo.pop()
             try:
-                with open("/proc/%d/cmdline" % pid, "rb") as f:
-                    args = f.read().split(b"\0")
                 for t in os.listdir("/proc/%d/task" % pid):
                     with open("/proc/%d/task/%s/children" % (pid, t)) as f:
                         todo += map(int, f.read().split())
             except OSError:
                 continue
-            out[pid] = "master" if pid == self.proc.pid else self._role(pid, args)
+            out.append(pid)
         return out
 
-    @staticmethod
-    def _role(pid, args):
-        text = b" ".join(args).decode(errors="replace")
-        for role in ("worker", "keys", "journal", "control", "policy"):
-            if re.search(r"\b%s\b" % role, text.split("/")[-1] if text.startswith("/") else text):
-                return role
-        with open("/proc/%d/comm" % pid) as f:
-            return f.read().strip()
+    def pids(self):
+        """{pid: role}, as the gateway says."""
+        return {r["pid"]: r["role"] for r in self.status()["roles"] if "pid" in r}
 
     def role(self, name):
         return [p for p, r in self.pids().items() if r == name]
@@ -180,7 +170,7 @@ class Gateway:
         """Ends it; with check, the log must be free of what only a bug writes there."""
         if self.proc is None:
             return
-        family = self.pids() if self.proc.poll() is None else {}
+        family = self.family() if self.proc.poll() is None else []
         if self.proc.poll() is None:
             self.proc.send_signal(sig)
             try:

@@ -16,10 +16,6 @@ def pem_key(key):
     return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
 
-class RawURI(x509.GeneralName):
-    """A URI that the library would refuse to encode."""
-
-
 class Cert:
     def __init__(self, path, cert, key, chain=b""):
         self.cert, self.key = cert, key
@@ -47,20 +43,24 @@ class CA:
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(self.key.public_key()), False)
             .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier("spiffe://" + domain)]), False)
             .sign(self.key, hashes.SHA256()))
+        self.chain = b""
         self.bundle = os.path.join(folder, domain + ".pem")
         if not os.path.exists(self.bundle):
             with open(self.bundle, "wb") as f:
                 f.write(self.cert.public_bytes(serialization.Encoding.PEM))
 
     @classmethod
-    def load(cls, folder, domain, crt, key):
-        with open(crt, "rb") as f:
-            cert = x509.load_pem_x509_certificate(f.read())
-        with open(key, "rb") as f:
-            return cls(folder, domain, key=serialization.load_pem_private_key(f.read(), None), cert=cert)
+    def of_gwctl(cls, folder, domain):
+        """The issuing CA of a store that gwctl made; what it issues here carries it as chain."""
+        with open(folder + "/ca/issuing.crt", "rb") as f:
+            pem = f.read()
+        with open(folder + "/ca/issuing.key", "rb") as f:
+            ca = cls(folder, domain, key=serialization.load_pem_private_key(f.read(), None), cert=x509.load_pem_x509_certificate(pem))
+        ca.chain = pem
+        return ca
 
     def issue(self, name, uris=None, dns=(), ips=(), eku=(CLIENT, SERVER), ca=False, days=(-1, 30), seconds=None, cn=None,
-              usage=True, san=None, issuer_key=None, chain=b"", digital=True):
+              usage=True, san=None, issuer_key=None, chain=None, digital=True):
         """A leaf with anything in it. name: the file's, and the id's path if no uris are given."""
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.datetime.utcnow()
@@ -85,7 +85,7 @@ class CA:
         elif names:
             b = b.add_extension(x509.SubjectAlternativeName(names), not cn)
         cert = b.sign(issuer_key or self.key, hashes.SHA256())
-        return Cert(os.path.join(self.folder, name.replace("/", "-")), cert, key, chain)
+        return Cert(os.path.join(self.folder, name.replace("/", "-")), cert, key, self.chain if chain is None else chain)
 
 
 def san_uri(*raw):
