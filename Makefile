@@ -84,11 +84,13 @@ $(foreach t,body field head target,$(eval $(call unit,http1/test_$t,$(HTTP1_O) $
 ZOO_O := tests/unit/pki/zoo.o
 $(foreach t,compile explain match open pattern,$(eval $(call unit,policy/test_$(t),$(POLICY_O) $(HTTP1_O) $(BASE_O),)))
 $(eval $(call unit,pki/test_svid,$(ZOO_O) $(PKI_O) $(BASE_O),-lcrypto))
+$(eval $(call unit,pki/test_ca,$(ZOO_O) $(CA_O) $(PKI_O) $(BASE_O),-ljansson -lcrypto))
+$(eval $(call unit,pki/test_pairing,$(ZOO_O) $(CA_O) $(PKI_O) $(BASE_O),-ljansson -lcrypto))
 BED_O := tests/unit/tls/bed.o $(ZOO_O)
 $(eval $(call unit,tls/test_tls,$(BED_O) $(TLS_O) $(KEYS_O) $(PROCESS_O) $(PKI_O) $(BASE_O),-lseccomp $(LIB_SSL)))
 CONFIG_TEST_O := tests/unit/config/fixture.o $(ZOO_O) $(CONFIG_O) $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O)
 CONFIG_TEST_L := $(addprefix -Wl$(comma)--wrap=,getpwnam getgrnam getifaddrs freeifaddrs) -lconfig -lcrypto
-$(foreach t,config faults,$(eval $(call unit,config/test_$(t),$(CONFIG_TEST_O),$(CONFIG_TEST_L))))
+$(foreach t,config faults policy_files,$(eval $(call unit,config/test_$(t),$(CONFIG_TEST_O),$(CONFIG_TEST_L))))
 $(eval $(call unit,config/test_value,gateway/config/value.o gateway/config/host.o gateway/base/addr.o,))
 
 unit: $(addprefix $(B)/tests/unit/,$(UNIT))

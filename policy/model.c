@@ -31,10 +31,11 @@ cmp_number(const void *a, const void *b)
 static void
 sort_unique(struct model *m, struct model_list *list)
 {
-	uint32_t *l = m->lists + list->at, n = 0;
+	uint32_t *l, n = 0;
 
 	if (list->n < 2)
 		return;
+	l = m->lists + list->at;
 	qsort(l, list->n, sizeof(*l), cmp_number);
 	for (uint32_t i = 0; i < list->n; i++)
 		if (i == 0 || l[i] != l[n - 1])

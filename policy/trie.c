@@ -17,7 +17,7 @@ trie_patterns_fini(struct trie_patterns *t)
 void
 trie_patterns_add(struct trie_patterns *t, struct intern *strings, const struct pattern *p)
 {
-	mem_grow(&t->tokens, &t->tokens_cap, t->ntokens + p->n, sizeof(*t->tokens));
+	mem_grow(&t->tokens, &t->tokens_cap, t->ntokens + p->n + 1, sizeof(*t->tokens)); /* one more: never NULL */
 	mem_grow(&t->items, &t->cap, t->n + 1, sizeof(*t->items));
 	t->items[t->n++] = (struct trie_pattern){ (uint32_t)t->ntokens, (uint32_t)p->n, p->rest };
 	for (size_t i = 0; i < p->n; i++) {
