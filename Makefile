@@ -40,7 +40,7 @@ IO_O      := $(addprefix gateway/io/, conn.o loop.o outq.o)
 KEYS_O    := $(addprefix gateway/keys/, client.o ident.o proto.o provider.o role.o)
 AUDIT_O   := $(addprefix gateway/audit/, batch.o digest.o event.o flood.o inflight.o journal.o journal_role.o merkle.o \
 	parse.o record.o ring.o schema.o segment.o store.o)
-TLS_O     := $(addprefix gateway/tls/, bio.o conn.o env.o verify.o)
+TLS_O     := $(addprefix gateway/tls/, bio.o conn.o env.o layer.o verify.o)
 HTTP2_O   := $(addprefix gateway/http2/, session.o)
 LINK_O    := $(addprefix gateway/link/, )
 UPSTREAM_O := $(addprefix gateway/upstream/, http1.o tcp.o upstream.o)
@@ -115,6 +115,8 @@ endef
 $(foreach t,http1_head http1_body,$(eval $(call fuzz,$t,$(HTTP1_O) $(addprefix gateway/base/, mem.o),)))
 $(foreach t,policy_image policy_rules,$(eval $(call fuzz,$t,$(POLICY_O) $(BASE_O),)))
 $(foreach t,addr spiffe,$(eval $(call fuzz,$t,$(BASE_O),)))
+$(eval $(call fuzz,config_values,gateway/config/value.o gateway/config/host.o $(BASE_O),))
+$(foreach t,config_image config_text,$(eval $(call fuzz,$t,$(CONFIG_O) $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O),-lconfig -lcrypto)))
 
 SECONDS ?= 60
 fuzz: $(addprefix $(FB)/fuzz_,$(FUZZ))
