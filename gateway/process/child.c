@@ -42,10 +42,10 @@ damaged:
 }
 
 const struct role_env_fd *
-child_find(const struct role_env *env, enum role_fd kind, uint32_t number)
+child_find(const struct role_env *env, enum role_fd kind, unsigned arg)
 {
 	for (unsigned i = 0; i < env->nfds; i++)
-		if (env->fds[i].kind == kind && env->fds[i].number == number)
+		if (env->fds[i].kind == kind && env->fds[i].arg == arg)
 			return &env->fds[i];
 	return NULL;
 }
@@ -79,10 +79,27 @@ env_add(struct role_env *env, struct role_env_fd *f)
 	}
 	if (env->nfds == ROLE_MAX_FDS)
 		return -1;
-	if ((env->nfds & (env->nfds - 1)) == 0)
+	if ((env->nfds & (env->nfds - 1)) == 0) /* powers of two; it may also have shrunk, which costs nothing */
 		env->fds = mem_realloc(env->fds, (env->nfds ? env->nfds * 2 : 1) * sizeof(*env->fds));
 	env->fds[env->nfds++] = *f;
 	return 0;
+}
+
+/* A counterpart died while we were set up: its channel is of no use, and another may follow. */
+static void
+env_drop_channel(struct role_env *env, const struct ipc_msg *m)
+{
+	uint32_t instance;
+
+	if (m->len != sizeof(instance))
+		return;
+	memcpy(&instance, m->data, sizeof(instance));
+	for (unsigned i = 0; i < env->nfds; i++)
+		if (env->fds[i].kind == ROLE_FD_CHANNEL && env->fds[i].arg == m->arg && env->fds[i].number == instance) {
+			close(env->fds[i].fd);
+			env->fds[i] = env->fds[--env->nfds];
+			return;
+		}
 }
 
 /* SETUP: descriptors until GO. Anything else, or master's death, ends this process. */
@@ -130,7 +147,16 @@ receive_setup(struct role_env *env)
 			break;
 		case ROLE_MSG_STOP:
 			exit(0);
-		case ROLE_MSG_CHANNEL_GONE: /* it came with an earlier message; its end reads as closed */
+		case ROLE_MSG_CHANNEL_GONE:
+			env_drop_channel(env, &m);
+			break;
+		case ROLE_MSG_POLICY: /* newer than the one that it was given */
+			if (m.nfds != 1)
+				log_fatal("a policy from master has no descriptor");
+			if (env->policy_fd >= 0)
+				close(env->policy_fd);
+			env->policy_fd = m.fds[0];
+			m.nfds = 0;
 			break;
 		default:
 			log_fatal("message %u from master is not for the set-up", m.type);

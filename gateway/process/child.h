@@ -22,8 +22,8 @@ void child_run(const struct role_desc *table);
  */
 int child_fds(struct ipc_msg *m, struct role_env_fd out[IPC_MAX_FDS]);
 
-/* The first descriptor of this kind (and number), or NULL. */
-const struct role_env_fd *child_find(const struct role_env *env, enum role_fd kind, uint32_t number);
+/* The first descriptor of this kind with this arg, or NULL. */
+const struct role_env_fd *child_find(const struct role_env *env, enum role_fd kind, unsigned arg);
 
 /* ROLE_MSG_READY to master: this role does its work from now on. 0 or -1. */
 int child_ready(const struct role_env *env);

@@ -15,7 +15,7 @@ enum role { ROLE_MASTER, ROLE_KEYS, ROLE_JOURNAL, ROLE_CONTROL, ROLE_WORKER, ROL
 enum role_fd {
 	ROLE_FD_CONFIG = 1,   /* sealed memfd: config_decode(); arg: 0 */
 	ROLE_FD_POLICY,       /* sealed memfd: policy_open(); arg: 0 */
-	ROLE_FD_RING,         /* this role's own ring (journal: a producer's ring; arg: producer number) */
+	ROLE_FD_RING,         /* this role's own ring (journal: a producer's; arg: (enum role << 8) | index; number: its instance) */
 	ROLE_FD_RING_WAKE,    /* the journal's eventfd */
 	ROLE_FD_LISTENER,     /* arg: index in config.listeners */
 	ROLE_FD_CHANNEL,      /* ipc to another role; arg: (enum role << 8) | index */
@@ -33,16 +33,18 @@ enum role_msg {
 	ROLE_MSG_POLICY,      /* worker: fd: a new policy image; swap it in, judge running exchanges again */
 	ROLE_MSG_DRAIN,       /* worker: stop accepting, finish what runs, exit by the deadline (data: u64 ms) */
 	ROLE_MSG_STOP,        /* exit now, cleanly */
-	ROLE_MSG_CHANNEL_GONE, /* arg: (role << 8) | index: that process died; its channel is closed */
-	ROLE_MSG_PRODUCER_DIED, /* journal: arg: producer number */
+	ROLE_MSG_CHANNEL_GONE, /* arg: (role << 8) | index, data: u32 instance: that process died; its channel is closed */
+	ROLE_MSG_PRODUCER_DIED, /* journal: arg: (role << 8) | index, data: u32 instance */
 	ROLE_MSG_LOG_LEVEL,   /* arg: enum log_level */
 	/* child -> master */
 	ROLE_MSG_READY = 64,  /* data: u32 bits of what the sandbox achieved (enum sandbox_bit) */
-	ROLE_MSG_RING_BROKEN, /* journal: arg: producer number: its writer is to be killed (case 87) */
+	ROLE_MSG_RING_BROKEN, /* journal: data: u32 instance: that producer is to be killed (case 87) */
 	ROLE_MSG_KEYS_ABUSE,  /* keys: arg: worker index: it asked for what is no handshake (case 61) */
 	ROLE_MSG_DRAINED,     /* worker: nothing left, exiting */
-	/* control -> master, and the answer (data: JSON) */
+	ROLE_MSG_RING_DONE,   /* journal: data: u32 instance: all of a dead producer's ring is on record */
+	/* control -> master (data: u32 request number), and the answer (data: the same number, then JSON) */
 	ROLE_MSG_RELOAD = 96, ROLE_MSG_DRAIN_ALL, ROLE_MSG_MASTER_STATUS,
+	ROLE_MSG_SET_LOG_LEVEL, /* arg: enum log_level, for every role */
 	ROLE_MSG_REPLY = 120, /* arg: 0 or an error */
 	/* control <-> worker, journal, keys */
 	ROLE_MSG_STATUS = 128, /* request: empty */
@@ -52,13 +54,14 @@ enum role_msg {
 
 struct role_fd_msg {
 	uint16_t kind, arg;   /* enum role_fd */
-	uint32_t number;
+	uint32_t number;      /* channels, rings: the instance at the other end (a ring's writer; 0: master); else as arg */
 };
 struct role_go {
 	uint32_t index;       /* of this child in its role */
 	uint32_t count;       /* workers in all */
 	uint32_t instance;    /* unique per start of any child, from 1: journals and links name it */
 	uint32_t generation;  /* of the config */
+	uint64_t run;         /* master's start, wall ms: with an instance it names a process for good */
 };
 
 /* What a role's main function gets: SETUP received, sandbox on. */

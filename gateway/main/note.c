@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/main/note.h"
+
+#include <stdio.h>
+
+#include "gateway/base/clock.h"
+#include "gateway/base/log.h"
+#include "gateway/main/children.h"
+
+/* Room in the ring for one event, or NULL: then the operator log is all there is. */
+static bool
+begin(struct master *m, struct audit_event *e, enum audit_type type)
+{
+	void *p = m->ring ? ring_reserve_end(m->ring, AUDIT_EVENT_MAX, clock_mono_ms()) : NULL;
+
+	if (!p) {
+		if (m->ring)
+			log_error("an event of master is not in the journal: the ring is full; see \"gwctl status\" for why");
+		return false;
+	}
+	audit_event_init(e, p, AUDIT_EVENT_MAX, type, NULL, 0, clock_wall_us());
+	return true;
+}
+
+static void
+end(struct master *m, struct audit_event *e)
+{
+	audit_event_done(e);
+	ring_commit(m->ring, e->len);
+}
+
+void
+note_role(struct master *m, const struct child *c, const char *what, const char *how)
+{
+	struct audit_event e;
+	char ident[32], detail[96];
+
+	if (!begin(m, &e, AUDIT_ROLE))
+		return;
+	snprintf(detail, sizeof(detail), "instance=%u pid=%d uid=%u generation=%u", c->instance, (int)c->pid, (unsigned)c->uid,
+	    c->gen ? c->gen->number : 0);
+	audit_event_str(&e, AUDIT_F_ROLE, children_ident(c, ident));
+	audit_event_str(&e, AUDIT_F_REASON, what);
+	if (how)
+		snprintf(detail + 0, sizeof(detail), "%s instance=%u uid=%u generation=%u", how, c->instance, (unsigned)c->uid,
+		    c->gen ? c->gen->number : 0);
+	audit_event_str(&e, AUDIT_F_DETAIL, detail);
+	end(m, &e);
+}
+
+void
+note_alert(struct master *m, const struct child *c, const char *reason, const char *detail)
+{
+	struct audit_event e;
+	char ident[32] = "-";
+
+	if (c)
+		children_ident(c, ident);
+	log_error("alert=%s role=%s%s%s", reason, ident, detail ? " " : "", detail ? detail : "");
+	if (!begin(m, &e, AUDIT_ALERT))
+		return;
+	audit_event_str(&e, AUDIT_F_REASON, reason);
+	if (c)
+		audit_event_str(&e, AUDIT_F_ROLE, ident);
+	audit_event_str(&e, AUDIT_F_DETAIL, detail);
+	end(m, &e);
+}
+
+void
+note_generation(struct master *m, bool taken, const char *reason, const char *detail)
+{
+	struct audit_event e;
+
+	if (!begin(m, &e, AUDIT_GENERATION))
+		return;
+	audit_event_str(&e, AUDIT_F_VERDICT, taken ? "allow" : "deny");
+	audit_event_str(&e, AUDIT_F_REASON, reason);
+	audit_event_u64(&e, AUDIT_F_GENERATION, m->policy_generation);
+	audit_event_str(&e, AUDIT_F_DIGEST, m->policy_digest);
+	audit_event_str(&e, AUDIT_F_DETAIL, detail);
+	end(m, &e);
+}
