@@ -563,24 +563,34 @@ provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in, const OSS
 	return 1;
 }
 
+static OSSL_PROVIDER *standard, *ours; /* for the life of the process */
+
+static void
+unload(void)
+{
+	OSSL_PROVIDER_unload(ours);
+	OSSL_PROVIDER_unload(standard);
+}
+
 int
 keys_provider_load(const char **why)
 {
-	static const char no_default[] = "OpenSSL's default provider did not load";
-	static const char no_ours[] = "OpenSSL did not take the provider " NAME;
 
 	/* The system's openssl.cnf neither weakens nor breaks us; the sandbox may have hidden it anyway. */
 	OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
 	/* Loading any provider by hand ends the automatic loading of the default one. */
-	if (!OSSL_PROVIDER_load(NULL, "default")) {
-		*why = no_default;
+	standard = OSSL_PROVIDER_load(NULL, "default");
+	if (!standard) {
+		*why = "OpenSSL's default provider did not load";
 		return -1;
 	}
-	if (!OSSL_PROVIDER_add_builtin(NULL, NAME, provider_init) || !OSSL_PROVIDER_load(NULL, NAME) ||
-	    !EVP_set_default_properties(NULL, "?provider!=" NAME)) {
-		*why = no_ours;
+	if (OSSL_PROVIDER_add_builtin(NULL, NAME, provider_init))
+		ours = OSSL_PROVIDER_load(NULL, NAME);
+	if (!ours || !EVP_set_default_properties(NULL, "?provider!=" NAME)) {
+		*why = "OpenSSL did not take the provider " NAME;
 		return -1;
 	}
+	OPENSSL_atexit(unload);
 	return 0;
 }
 

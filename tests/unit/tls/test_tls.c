@@ -1045,5 +1045,7 @@ main(int argc, char **argv)
 	};
 
 	bed_child(argc, argv);
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
