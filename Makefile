@@ -39,14 +39,14 @@ CONFIG_O  := $(addprefix gateway/config/, check.o check_listeners.o check_peers.
 IO_O      := $(addprefix gateway/io/, conn.o loop.o outq.o)
 KEYS_O    := $(addprefix gateway/keys/, client.o ident.o proto.o provider.o role.o)
 AUDIT_O   := $(addprefix gateway/audit/, batch.o digest.o event.o flood.o inflight.o journal.o journal_role.o merkle.o \
-	parse.o record.o ring.o schema.o segment.o store.o)
+	parse.o reconcile.o record.o ring.o schema.o segment.o store.o verify.o)
 TLS_O     := $(addprefix gateway/tls/, bio.o conn.o env.o layer.o verify.o)
 HTTP2_O   := $(addprefix gateway/http2/, session.o)
 LINK_O    := $(addprefix gateway/link/, )
 UPSTREAM_O := $(addprefix gateway/upstream/, http1.o tcp.o upstream.o)
 EXCHANGE_O := $(addprefix gateway/exchange/, )
-CONTROL_O := $(addprefix gateway/control/, )
-MAIN_O    := $(addprefix gateway/main/, )
+CONTROL_O := $(addprefix gateway/control/, client.o command.o merge.o role.o)
+MAIN_O    := $(addprefix gateway/main/, children.o compile.o journal_main.o listen.o main.o master.o note.o notify.o reload.o roles.o status.o)
 GWCTL_O   := $(addprefix tools/gwctl/, cmd_pair.o cmd_pki.o)
 
 # ---- programs --------------------------------------------------------------------------------
@@ -87,6 +87,8 @@ $(eval $(call unit,pki/test_svid,$(ZOO_O) $(PKI_O) $(BASE_O),-lcrypto))
 $(eval $(call unit,pki/test_ca,$(ZOO_O) $(CA_O) $(PKI_O) $(BASE_O),-ljansson -lcrypto))
 $(eval $(call unit,pki/test_pairing,$(ZOO_O) $(CA_O) $(PKI_O) $(BASE_O),-ljansson -lcrypto))
 BED_O := tests/unit/tls/bed.o $(ZOO_O)
+$(eval $(call unit,keys/test_proto,gateway/keys/proto.o gateway/base/mem.o,))
+$(eval $(call unit,keys/test_role,$(BED_O) $(TLS_O) $(KEYS_O) $(PROCESS_O) $(PKI_O) $(BASE_O),-lseccomp $(LIB_SSL)))
 $(eval $(call unit,tls/test_tls,$(BED_O) $(TLS_O) $(KEYS_O) $(PROCESS_O) $(PKI_O) $(BASE_O),-lseccomp $(LIB_SSL)))
 CONFIG_TEST_O := tests/unit/config/fixture.o $(ZOO_O) $(CONFIG_O) $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O)
 CONFIG_TEST_L := $(addprefix -Wl$(comma)--wrap=,getpwnam getgrnam getifaddrs freeifaddrs) -lconfig -lcrypto
@@ -112,11 +114,14 @@ $$(FB)/fuzz_$(1): $$(FB)/tests/fuzz/fuzz_$(1).o $$(addprefix $$(FB)/,$(2))
 endef
 
 # (one line per target:  $(eval $(call fuzz,http1_head,$(HTTP1_O) $(BASE_O),)) )
+$(eval $(call fuzz,svid,$(ZOO_O) $(PKI_O) $(BASE_O),-lcrypto))
+$(eval $(call fuzz,pairfile,$(CA_O) $(PKI_O) $(BASE_O),-ljansson -lcrypto))
 $(foreach t,http1_head http1_body,$(eval $(call fuzz,$t,$(HTTP1_O) $(addprefix gateway/base/, mem.o),)))
 $(foreach t,policy_image policy_rules,$(eval $(call fuzz,$t,$(POLICY_O) $(BASE_O),)))
 $(foreach t,addr spiffe,$(eval $(call fuzz,$t,$(BASE_O),)))
 $(eval $(call fuzz,config_values,gateway/config/value.o gateway/config/host.o $(BASE_O),))
 $(foreach t,config_image config_text,$(eval $(call fuzz,$t,$(CONFIG_O) $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O),-lconfig -lcrypto)))
+$(eval $(call fuzz,keys_proto,gateway/keys/proto.o,))
 
 SECONDS ?= 60
 fuzz: $(addprefix $(FB)/fuzz_,$(FUZZ))
