@@ -86,10 +86,10 @@ $(foreach t,compile explain match open pattern,$(eval $(call unit,policy/test_$(
 $(eval $(call unit,pki/test_svid,$(ZOO_O) $(PKI_O) $(BASE_O),-lcrypto))
 $(eval $(call unit,pki/test_ca,$(ZOO_O) $(CA_O) $(PKI_O) $(BASE_O),-ljansson -lcrypto))
 $(eval $(call unit,pki/test_pairing,$(ZOO_O) $(CA_O) $(PKI_O) $(BASE_O),-ljansson -lcrypto))
-BED_O := tests/unit/tls/bed.o $(ZOO_O)
+KEYS_BED_O := tests/unit/keys/bed.o $(ZOO_O)
 $(eval $(call unit,keys/test_proto,gateway/keys/proto.o gateway/base/mem.o,))
-$(eval $(call unit,keys/test_role,$(BED_O) $(TLS_O) $(KEYS_O) $(PROCESS_O) $(PKI_O) $(BASE_O),-lseccomp $(LIB_SSL)))
-$(eval $(call unit,tls/test_tls,$(BED_O) $(TLS_O) $(KEYS_O) $(PROCESS_O) $(PKI_O) $(BASE_O),-lseccomp $(LIB_SSL)))
+$(eval $(call unit,keys/test_role,$(KEYS_BED_O) $(KEYS_O) $(PROCESS_O) $(BASE_O),-lseccomp $(LIB_SSL)))
+$(eval $(call unit,tls/test_tls,tests/unit/tls/bed.o $(KEYS_BED_O) $(TLS_O) $(KEYS_O) $(PROCESS_O) $(PKI_O) $(BASE_O),-lseccomp $(LIB_SSL)))
 CONFIG_TEST_O := tests/unit/config/fixture.o $(ZOO_O) $(CONFIG_O) $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O)
 CONFIG_TEST_L := $(addprefix -Wl$(comma)--wrap=,getpwnam getgrnam getifaddrs freeifaddrs) -lconfig -lcrypto
 $(foreach t,config faults policy_files,$(eval $(call unit,config/test_$(t),$(CONFIG_TEST_O),$(CONFIG_TEST_L))))

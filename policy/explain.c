@@ -60,37 +60,32 @@ policy_service_is_tcp(const struct policy *p, uint32_t service)
 /* ---- explaining ---- */
 
 static bool
-matches_principal(const char *item, const char *id)
+matches_principal(const char *item, const char *s, size_t n)
 {
 	struct pattern pattern;
 	const char *why;
 
 	if (strcmp(item, "*") == 0)
 		return true;
-	if (strncmp(id, PATTERN_SCHEME, PATTERN_SCHEME_LEN) != 0 || pattern_parse_principal(&pattern, item, strlen(item), &why) < 0)
+	if (n <= PATTERN_SCHEME_LEN || memcmp(s, PATTERN_SCHEME, PATTERN_SCHEME_LEN) != 0 ||
+	    pattern_parse_principal(&pattern, item, strlen(item), &why) < 0)
 		return false;
-	return pattern_match(&pattern, id + PATTERN_SCHEME_LEN, strlen(id) - PATTERN_SCHEME_LEN);
+	return pattern_match(&pattern, s + PATTERN_SCHEME_LEN, n - PATTERN_SCHEME_LEN);
 }
 
 static bool
-matches_path(const char *item, const struct policy_query *q)
+matches_path(const char *item, const char *s, size_t n)
 {
 	struct pattern pattern;
 	const char *why;
 
-	if (!q->path || !q->path_len || q->path[0] != '/' || pattern_parse_path(&pattern, item, strlen(item), &why) < 0)
+	if (!s || n == 0 || s[0] != '/' || pattern_parse_path(&pattern, item, strlen(item), &why) < 0)
 		return false;
-	return pattern_match(&pattern, q->path + 1, q->path_len - 1);
+	return pattern_match(&pattern, s + 1, n - 1);
 }
 
-static bool
-matches_method(const char *item, const struct policy_query *q)
-{
-	return q->method && strlen(item) == q->method_len && memcmp(item, q->method, q->method_len) == 0;
-}
-
-static bool
-matches_any(const struct policy *p, uint32_t rule, enum policy_list which, const struct policy_query *q, const char *id)
+bool
+policy_rule_names(const struct policy *p, uint32_t rule, enum policy_list which, const char *s, size_t n)
 {
 	const uint32_t *list = get_list(p, rule, which);
 
@@ -101,19 +96,16 @@ matches_any(const struct policy *p, uint32_t rule, enum policy_list which, const
 
 		switch (which) {
 		case POLICY_PRINCIPALS:
-			if (matches_principal(item, id))
-				return true;
-			break;
-		case POLICY_SERVICES:
-			if (strcmp(item, policy_service_name(p, q->service)) == 0)
-				return true;
-			break;
-		case POLICY_METHODS:
-			if (matches_method(item, q))
+			if (matches_principal(item, s, n))
 				return true;
 			break;
 		case POLICY_PATHS:
-			if (matches_path(item, q))
+			if (matches_path(item, s, n))
+				return true;
+			break;
+		case POLICY_SERVICES:
+		case POLICY_METHODS:
+			if (s && strlen(item) == n && memcmp(item, s, n) == 0)
 				return true;
 			break;
 		}
@@ -124,19 +116,20 @@ matches_any(const struct policy *p, uint32_t rule, enum policy_list which, const
 static unsigned
 missed_by(const struct policy *p, uint32_t rule, const struct policy_query *q, const char *id)
 {
+	const char *service = policy_service_name(p, q->service);
 	unsigned missed = 0;
 
-	if (!matches_any(p, rule, POLICY_PRINCIPALS, q, id))
+	if (!policy_rule_names(p, rule, POLICY_PRINCIPALS, id, strlen(id)))
 		missed |= POLICY_MISS_PRINCIPAL;
-	if (!matches_any(p, rule, POLICY_SERVICES, q, id))
+	if (!policy_rule_names(p, rule, POLICY_SERVICES, service, strlen(service)))
 		missed |= POLICY_MISS_SERVICE;
 	if (policy_service_is_tcp(p, q->service)) {
 		if (get_list(p, rule, POLICY_METHODS) || get_list(p, rule, POLICY_PATHS))
 			missed |= POLICY_MISS_KIND;
 	} else {
-		if (!matches_any(p, rule, POLICY_PATHS, q, id))
+		if (!policy_rule_names(p, rule, POLICY_PATHS, q->path, q->path_len))
 			missed |= POLICY_MISS_PATH;
-		if (!matches_any(p, rule, POLICY_METHODS, q, id))
+		if (!policy_rule_names(p, rule, POLICY_METHODS, q->method, q->method_len))
 			missed |= POLICY_MISS_METHOD;
 	}
 	if (!(policy_rule_assurance(p, rule) & 1u << q->assurance))

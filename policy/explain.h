@@ -15,6 +15,8 @@ enum policy_list { POLICY_PRINCIPALS, POLICY_SERVICES, POLICY_METHODS, POLICY_PA
 size_t policy_list_count(const struct policy *p, uint32_t rule, enum policy_list which);
 /* One of them, as written; points into the image. */
 const char *policy_list_item(const struct policy *p, uint32_t rule, enum policy_list which, size_t i);
+/* True when the list takes the text: a principal's id or "" for nobody, a service's or method's name, a path. */
+bool policy_rule_names(const struct policy *p, uint32_t rule, enum policy_list which, const char *s, size_t n);
 uint8_t policy_rule_assurance(const struct policy *p, uint32_t rule); /* bits 1 << enum policy_assurance */
 const char *policy_service_name(const struct policy *p, uint32_t service);
 bool policy_service_is_tcp(const struct policy *p, uint32_t service);
