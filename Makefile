@@ -47,7 +47,7 @@ UPSTREAM_O := $(addprefix gateway/upstream/, http1.o tcp.o upstream.o)
 EXCHANGE_O := $(addprefix gateway/exchange/, )
 CONTROL_O := $(addprefix gateway/control/, client.o command.o merge.o role.o)
 MAIN_O    := $(addprefix gateway/main/, children.o compile.o journal_main.o listen.o main.o master.o note.o notify.o reload.o roles.o status.o)
-GWCTL_O   := $(addprefix tools/gwctl/, cmd_pair.o cmd_pki.o cmd_policy.o)
+GWCTL_O   := $(addprefix tools/gwctl/, cmd_audit.o cmd_audit_read.o cmd_pair.o cmd_pki.o cmd_policy.o)
 
 # ---- programs --------------------------------------------------------------------------------
 LIB_SSL := -lssl -lcrypto
