@@ -367,7 +367,9 @@ check_globals(struct check *ck)
 	if (c->workers == 0)
 		c->workers = cores();
 	check_log_level(ck);
-	if (p && (strspn(p, "abcdefghijklmnopqrstuvwxyz0123456789_-") != strlen(p) || *p == '-' || (*p >= '0' && *p <= '9')))
+	/* All digits: the roles' ids are this number and the next (privs_lookup), without names. */
+	if (p && (strspn(p, "abcdefghijklmnopqrstuvwxyz0123456789_-") != strlen(p) || *p == '-' ||
+	    (*p >= '0' && *p <= '9' && p[strspn(p, "0123456789")])))
 		check_fault(ck, &c->user_prefix, NULL,
 		    "user_prefix \"%s\": user names have lower-case letters, digits, \"-\" and \"_\", and start with a letter", p);
 	/* RFC 9110 5.5: it becomes a field value, so visible ASCII with single spaces inside. */
