@@ -89,11 +89,13 @@ $(eval $(call unit,pki/test_pairing,$(ZOO_O) $(CA_O) $(PKI_O) $(BASE_O),-ljansso
 KEYS_BED_O := tests/unit/keys/bed.o $(ZOO_O)
 $(eval $(call unit,keys/test_proto,gateway/keys/proto.o gateway/base/mem.o,))
 $(eval $(call unit,keys/test_role,$(KEYS_BED_O) $(KEYS_O) $(PROCESS_O) $(BASE_O),-lseccomp $(LIB_SSL)))
-$(eval $(call unit,tls/test_tls,tests/unit/tls/bed.o $(KEYS_BED_O) $(TLS_O) $(KEYS_O) $(PROCESS_O) $(PKI_O) $(BASE_O),-lseccomp $(LIB_SSL)))
+$(eval $(call unit,tls/test_tls,tests/unit/tls/bed.o $(KEYS_BED_O) $(filter-out %/layer.o,$(TLS_O)) $(KEYS_O) $(PROCESS_O) $(PKI_O) $(BASE_O),-lseccomp $(LIB_SSL)))
 CONFIG_TEST_O := tests/unit/config/fixture.o $(ZOO_O) $(CONFIG_O) $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O)
 CONFIG_TEST_L := $(addprefix -Wl$(comma)--wrap=,getpwnam getgrnam getifaddrs freeifaddrs) -lconfig -lcrypto
 $(foreach t,config faults policy_files,$(eval $(call unit,config/test_$(t),$(CONFIG_TEST_O),$(CONFIG_TEST_L))))
 $(eval $(call unit,config/test_value,gateway/config/value.o gateway/config/host.o gateway/base/addr.o,))
+AUDIT_TEST_O := tests/unit/audit/sample.o $(AUDIT_O) $(BASE_O)
+$(foreach t,journal parse reconcile record ring store tree verify,$(eval $(call unit,audit/test_$t,$(AUDIT_TEST_O),-lcrypto)))
 
 unit: $(addprefix $(B)/tests/unit/,$(UNIT))
 	$(Q)for t in $^; do $$t || exit 1; done
@@ -128,6 +130,10 @@ fuzz: $(addprefix $(FB)/fuzz_,$(FUZZ))
 	$(Q)for f in $(FUZZ); do mkdir -p build/corpus/$$f; \
 		$(FB)/fuzz_$$f -max_total_time=$(SECONDS) -rss_limit_mb=2048 -timeout=10 -print_final_stats=0 -verbosity=0 \
 			build/corpus/$$f tests/fuzz/corpus/$$f || exit 1; echo "fuzz $$f: ok"; done
+
+$(B)/tests/bench/bench_journal: $(addprefix $(B)/,tests/bench/bench_journal.o $(AUDIT_TEST_O))
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcrypto
 
 # ---- what people type ------------------------------------------------------------------------
 # DEPS=no leaves packages alone. JOBS: how many compilers at once.
