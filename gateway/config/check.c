@@ -396,7 +396,8 @@ check_globals(struct check *ck)
 void
 check_config(struct check *ck)
 {
-	load_own_addresses(ck);
+	if (ck->files)
+		load_own_addresses(ck);
 	check_globals(ck);
 	check_identity(ck);
 	check_listeners(ck);

@@ -18,7 +18,7 @@ struct check {
 	const struct source *source;
 	const struct parse_origins *origins;
 	struct errs *errs;
-	bool files;             /* false: open no file, ask for no user; derived members of those stay empty */
+	bool files;             /* false: open no file, ask for no user or interface; what comes from those stays empty */
 	struct addr_cidr *own;  /* addresses of this machine */
 	size_t nown;
 };

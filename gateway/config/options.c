@@ -63,9 +63,9 @@ static const struct option client_rows[] = {
 	{ "uid", OPTION_TEXT, OPTION_NUMBER_OK, .off = AT(user) },
 	{ "principal", OPTION_TEXT, OPTION_REQUIRED, .off = AT(principal) },
 	{ "allow_local", OPTION_BOOL, .off = AT(trusted_loopback), .def = "false" },
-	{ "line", OPTION_LINE, OPTION_DERIVED, .off = AT(line) },
-	{ "cidr", OPTION_CIDR, OPTION_DERIVED, .off = AT(cidr) },
-	{ "uid number", OPTION_U32, OPTION_DERIVED, .off = AT(uid) },
+	{ "(line)", OPTION_LINE, OPTION_DERIVED, .off = AT(line) },
+	{ "(cidr)", OPTION_CIDR, OPTION_DERIVED, .off = AT(cidr) },
+	{ "(uid number)", OPTION_U32, OPTION_DERIVED, .off = AT(uid) },
 };
 #undef AT
 static const struct option_group client = GROUP("a client", struct config_client, client_rows);
@@ -82,9 +82,9 @@ static const struct option listener_rows[] = {
 	{ "accept", OPTION_SET, OPTION_REQUIRED, .off = AT(accept), .min = 1, .names = accept_names },
 	{ "service", OPTION_TEXT, .off = AT(service) },
 	{ "clients", OPTION_LIST, .off = AT(clients), .off_n = AT(nclients), .max = 4096, .group = &client },
-	{ "line", OPTION_LINE, OPTION_DERIVED, .off = AT(line) },
-	{ "addr", OPTION_ADDR, OPTION_DERIVED, .off = AT(addr) },
-	{ "service index", OPTION_INT, OPTION_DERIVED, .off = AT(service_index) },
+	{ "(line)", OPTION_LINE, OPTION_DERIVED, .off = AT(line) },
+	{ "(addr)", OPTION_ADDR, OPTION_DERIVED, .off = AT(addr) },
+	{ "(service index)", OPTION_INT, OPTION_DERIVED, .off = AT(service_index) },
 };
 #undef AT
 static const struct option_group listener = GROUP("a listener", struct config_listener, listener_rows);
@@ -93,7 +93,7 @@ static const struct option_group listener = GROUP("a listener", struct config_li
 
 static const struct option dial_rows[] = {
 	{ "address", OPTION_TEXT, OPTION_REQUIRED, .off = offsetof(struct config_dial, text) },
-	{ "addr", OPTION_ADDR, OPTION_DERIVED, .off = offsetof(struct config_dial, addr) },
+	{ "(addr)", OPTION_ADDR, OPTION_DERIVED, .off = offsetof(struct config_dial, addr) },
 };
 static const struct option_group dial = {
 	"address to dial", sizeof(struct config_dial), true, dial_rows, COUNT(dial_rows)
@@ -115,16 +115,16 @@ static const struct option peer_rows[] = {
 	PEER_DIAL,
 	{ "dial_reverse", OPTION_LIST, .off = AT(dial_reverse), .off_n = AT(ndial_reverse), .max = 64, .group = &dial },
 	PEER_LINKS,
-	{ "line", OPTION_LINE, OPTION_DERIVED, .off = AT(line) },
-	{ "bundle pem", OPTION_TEXT, OPTION_DERIVED | OPTION_REQUIRED, .off = AT(bundle_pem), .max = 1 * MIB },
-	{ "uplink", OPTION_BOOL, OPTION_DERIVED, .off = AT(uplink) },
+	{ "(line)", OPTION_LINE, OPTION_DERIVED, .off = AT(line) },
+	{ "(bundle pem)", OPTION_TEXT, OPTION_DERIVED | OPTION_REQUIRED, .off = AT(bundle_pem), .max = 1 * MIB },
+	{ "(uplink)", OPTION_BOOL, OPTION_DERIVED, .off = AT(uplink) },
 };
 static const struct option uplink_rows[] = {
 	PEER_GATEWAYS,
 	PEER_DIAL,
 	PEER_LINKS,
 	PEER_REVOCATION,
-	{ "line", OPTION_LINE, OPTION_DERIVED, .off = AT(line) },
+	{ "(line)", OPTION_LINE, OPTION_DERIVED, .off = AT(line) },
 };
 #undef AT
 static const struct option_group peer = GROUP("a peer", struct config_peer, peer_rows);
@@ -134,7 +134,7 @@ static const struct option_group uplink = GROUP("the uplink", struct config_peer
 
 static const struct option endpoint_rows[] = {
 	{ "address", OPTION_TEXT, OPTION_REQUIRED, .off = offsetof(struct config_endpoint, text) },
-	{ "addr", OPTION_ADDR, OPTION_DERIVED, .off = offsetof(struct config_endpoint, addr) },
+	{ "(addr)", OPTION_ADDR, OPTION_DERIVED, .off = offsetof(struct config_endpoint, addr) },
 };
 static const struct option_group endpoint = {
 	"endpoint", sizeof(struct config_endpoint), true, endpoint_rows, COUNT(endpoint_rows)
@@ -151,10 +151,10 @@ static const struct option service_rows[] = {
 	{ "response_timeout", OPTION_DURATION, .off = AT(response_ms), .def = "60s", .min = 10, .max = 1 * DAY },
 	{ "idle_timeout", OPTION_DURATION, OPTION_LATE, .off = AT(idle_ms), .def = "300s", .min = 1 * SEC, .max = 7 * DAY },
 	{ "max_connections", OPTION_COUNT, .off = AT(max_connections), .def = "1024", .min = 1, .max = 65535 },
-	{ "line", OPTION_LINE, OPTION_DERIVED, .off = AT(line) },
-	{ "hostname", OPTION_TEXT, OPTION_DERIVED | OPTION_REQUIRED, .off = AT(hostname) },
-	{ "port", OPTION_U16, OPTION_DERIVED, .off = AT(port) },
-	{ "peer index", OPTION_INT, OPTION_DERIVED, .off = AT(peer_index) },
+	{ "(line)", OPTION_LINE, OPTION_DERIVED, .off = AT(line) },
+	{ "(hostname)", OPTION_TEXT, OPTION_DERIVED | OPTION_REQUIRED, .off = AT(hostname) },
+	{ "(port)", OPTION_U16, OPTION_DERIVED, .off = AT(port) },
+	{ "(peer index)", OPTION_INT, OPTION_DERIVED, .off = AT(peer_index) },
 };
 #undef AT
 static const struct option_group service = GROUP("a service", struct config_service, service_rows);
@@ -215,9 +215,9 @@ static const struct option identity_rows[] = {
 	{ "certificate", OPTION_FILE, OPTION_REQUIRED, .off = AT(identity.certificate) },
 	{ "key", OPTION_FILE, OPTION_REQUIRED, .off = AT(identity.key) },
 	{ "bundle", OPTION_FILE, OPTION_REQUIRED, .off = AT(identity.bundle) },
-	{ "certificate pem", OPTION_TEXT, OPTION_DERIVED | OPTION_REQUIRED, .off = AT(identity.certificate_pem), .max = 1 * MIB },
-	{ "bundle pem", OPTION_TEXT, OPTION_DERIVED | OPTION_REQUIRED, .off = AT(identity.bundle_pem), .max = 1 * MIB },
-	{ "id", OPTION_TEXT, OPTION_DERIVED | OPTION_REQUIRED, .off = AT(identity.id) },
+	{ "(certificate pem)", OPTION_TEXT, OPTION_DERIVED | OPTION_REQUIRED, .off = AT(identity.certificate_pem), .max = 1 * MIB },
+	{ "(bundle pem)", OPTION_TEXT, OPTION_DERIVED | OPTION_REQUIRED, .off = AT(identity.bundle_pem), .max = 1 * MIB },
+	{ "(id)", OPTION_TEXT, OPTION_DERIVED | OPTION_REQUIRED, .off = AT(identity.id) },
 };
 #undef AT
 static const struct option_group identity = {
@@ -228,7 +228,7 @@ static const struct option_group identity = {
 static const struct option inside_rows[] = {
 	{ "certificate", OPTION_FILE, .off = AT(inside.certificate) },
 	{ "key", OPTION_FILE, .off = AT(inside.key) },
-	{ "certificate pem", OPTION_TEXT, OPTION_DERIVED, .off = AT(inside.certificate_pem), .max = 1 * MIB },
+	{ "(certificate pem)", OPTION_TEXT, OPTION_DERIVED, .off = AT(inside.certificate_pem), .max = 1 * MIB },
 };
 #undef AT
 static const struct option_group inside = {
@@ -252,7 +252,7 @@ static const struct option config_rows[] = {
 	{ "limits", OPTION_GROUP, .off = AT(limits), .group = &limits },
 	{ "journal", OPTION_GROUP, .off = AT(journal), .group = &journal },
 	{ "control", OPTION_GROUP, .off = AT(control), .group = &control },
-	{ "file", OPTION_TEXT, OPTION_DERIVED | OPTION_REQUIRED, .off = AT(file) },
+	{ "(file)", OPTION_TEXT, OPTION_DERIVED | OPTION_REQUIRED, .off = AT(file) },
 };
 #undef AT
 const struct option_group options_config = GROUP("the configuration", struct config, config_rows);
@@ -267,7 +267,7 @@ static const struct option rule_rows[] = {
 	{ "methods", OPTION_TEXTS, .off = AT(methods), .off_n = AT(nmethods), .min = 1, .max = 256 },
 	{ "paths", OPTION_TEXTS, .off = AT(paths), .off_n = AT(npaths), .min = 1, .max = 65536 },
 	{ "assurance", OPTION_SET8, .off = AT(assurance), .min = 1, .names = assurance_names },
-	{ "line", OPTION_LINE, OPTION_DERIVED, .off = AT(line) },
+	{ "(line)", OPTION_LINE, OPTION_DERIVED, .off = AT(line) },
 };
 #undef AT
 const struct option_group options_rule = GROUP("a rule", struct policy_rule, rule_rows);

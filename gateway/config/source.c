@@ -138,8 +138,12 @@ begin_part(struct source *s, size_t text_line, const char *file, unsigned line)
 static size_t
 next_line(struct source *s)
 {
-	const uint8_t *p = s->text.data + s->counted, *end = s->text.data + s->text.len;
+	const uint8_t *p, *end;
 
+	if (!s->text.data)
+		return 1;
+	p = s->text.data + s->counted;
+	end = s->text.data + s->text.len;
 	while (p < end && (p = memchr(p, '\n', (size_t)(end - p))) != NULL) {
 		s->lines++;
 		p++;

@@ -121,11 +121,12 @@ text(char *out, uint64_t v, const struct unit *units, size_t n)
 {
 	const struct unit *u = units;
 
-	if (v == 0)
-		return strcpy(out, "0");
 	while (u < units + n - 1 && v % u->factor != 0)
 		u++;
-	snprintf(out, VALUE_TEXT_MAX, "%" PRIu64 "%s", v / u->factor, u->name);
+	if (v == 0)
+		snprintf(out, VALUE_TEXT_MAX, "0");
+	else
+		snprintf(out, VALUE_TEXT_MAX, "%" PRIu64 "%s", v / u->factor, u->name);
 	return out;
 }
 
