@@ -337,7 +337,7 @@ svid_id_of_pem(const char *pem, char out[SPIFFE_ID_MAX + 1], const char **why)
 	out[0] = 0;
 	ERR_set_mark();
 	if (x && svid_cert_check_leaf(x, SVID_ANY, info, why) == SVID_OK) {
-		strcpy(out, info->id);
+		memcpy(out, info->id, strlen(info->id) + 1);
 		*why = NULL;
 		rc = 0;
 	}

@@ -26,7 +26,7 @@
 #include "pki/svid.h"
 #include "tests/unit/pki/zoo.h"
 
-static char root_dir[] = "/tmp/sallyport-test-ca-XXXXXX";
+static char root_dir[] = "/tmp/sallyport-test-ca-XXXXXX"; /* check: allow, mkdtemp(3) */
 static unsigned dirs;
 
 static char *

@@ -21,7 +21,7 @@
 #include "pki/pkifile.h"
 #include "tests/unit/pki/zoo.h"
 
-static char root_dir[] = "/tmp/sallyport-test-pairing-XXXXXX";
+static char root_dir[] = "/tmp/sallyport-test-pairing-XXXXXX"; /* check: allow, mkdtemp(3) */
 static struct zoo_cert irs;
 static struct evp_pkey_st *key, *other_key;
 static unsigned dirs;
