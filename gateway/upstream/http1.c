@@ -115,7 +115,8 @@ static size_t consume(struct up_http *u, char *p, size_t n)
 {
 	size_t used = 0;
 
-	while (used < n && u->leg.ev && !u->conn.paused) {
+	/* The end of a body needs no octet of its own: a body is fed until it asks for more. */
+	while ((used < n || u->state == UP_BODY) && u->leg.ev && !u->conn.paused) {
 		if (u->state == UP_HEAD) {
 			struct leg_head h = { .length = LEG_NO_LENGTH };
 			ssize_t len;
@@ -173,7 +174,7 @@ static size_t consume(struct up_http *u, char *p, size_t n)
 				fail(u, LEG_PROTOCOL, false, "malformed-response");
 				return used;
 			case H1_EV_MORE:
-				break;
+				return used;
 			}
 		} else {
 			/* Bytes beyond the answer: not ours to read, and no connection to use again. */
@@ -221,11 +222,11 @@ static void on_input(struct conn *c)
 		if (u->state == UP_BODY)
 			deadline_set(u->service->q_idle, &u->limit);
 	}
-	if (n < 0 && !have)
-		return;
-	if (n <= 0 && have) {
+	if (n <= 0 && (have || u->state == UP_BODY)) {
 		/* Only what had waited. */
 		used = consume(u, buf, have);
+	} else if (n < 0) {
+		return;
 	} else if (n == 0) {
 		on_eof(u);
 		return;
@@ -236,14 +237,19 @@ static void on_input(struct conn *c)
 	conn_settle_all();
 	if (c->fd < 0)
 		return;
-	if (used < have && u->state != UP_OVER && u->state != UP_IDLE) {
+	if (u->state == UP_IDLE) {
+		if (used < have || n == 0)
+			drop(u); /* it speaks out of turn, or has closed */
+		return;
+	}
+	if (used < have && u->state != UP_OVER) {
 		u->partial_len = have - used;
 		u->partial = mem_alloc(u->partial_len);
 		memcpy(u->partial, buf + used, u->partial_len);
 	}
 	if (n == 0 && !c->paused && u->leg.ev && u->state != UP_OVER)
 		on_eof(u);
-	else if (c->readable && !c->paused && u->state != UP_IDLE)
+	else if (c->readable && !c->paused)
 		conn_again(c);
 	else if (n == 0)
 		c->readable = true; /* the end is still to be read, after the pause */

@@ -1,0 +1,820 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/exchange/exchange.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "gateway/base/clock.h"
+#include "gateway/base/esc.h"
+#include "gateway/base/hash.h"
+#include "gateway/base/log.h"
+#include "gateway/base/mem.h"
+#include "gateway/exchange/books.h"
+
+/* Tries of one exchange on a link in all. */
+#define MAX_ATTEMPTS 3
+/* Interim answers (1xx) of a service to one request (case 40). */
+#define MAX_INTERIM 16
+/* Cancelled exchanges of one principal per second before it is told to slow down (case 92). */
+#define MAX_CANCELS 200
+#define TRACEPARENT_LEN 55
+
+static const struct leg_events in_events, out_events;
+static void route(struct exchange *x);
+static void on_response_limit(struct deadline *d);
+static void on_park_limit(struct deadline *d);
+
+/* ---- gate ---- */
+
+static void look_up_services(struct gate *g)
+{
+	for (size_t i = 0; i < g->config->nservices; i++)
+		g->services[i].policy_id = policy_service_id(&g->policy, g->config->services[i].name);
+}
+
+void gate_init(struct gate *g)
+{
+	LIST_INIT(&g->exchanges);
+	g->services = mem_array(g->config->nservices, sizeof(*g->services));
+	for (size_t i = 0; i < g->config->nservices; i++)
+		g->services[i].q_response = deadline_queue(g->loop, g->config->services[i].response_ms, on_response_limit);
+	g->parked = mem_array(g->config->npeers, sizeof(*g->parked));
+	for (size_t i = 0; i < g->config->npeers; i++)
+		TAILQ_INIT(&g->parked[i]);
+	g->via = mem_printf("1.1 %s", g->config->domain);
+	g->q_park = deadline_queue(g->loop, g->config->limits.park_ms, on_park_limit);
+	look_up_services(g);
+}
+
+void gate_fini(struct gate *g)
+{
+	mem_free(g->services);
+	mem_free(g->parked);
+	mem_free(g->via);
+}
+
+/* ---- the copy of a head ---- */
+
+static const char *keep(struct exchange *x, const char *s, size_t n)
+{
+	char *p = x->text + x->text_used;
+
+	memcpy(p, s, n);
+	x->text_used += (uint32_t)n;
+	return p;
+}
+
+/*
+ * What must outlive the read buffer: method, authority and path for judging again; for a link every field too, since
+ * the request may be sent later or again.
+ */
+static void copy_head(struct exchange *x, const struct leg_head *h, bool fields)
+{
+	size_t need = h->method_len + h->authority_len + h->path_len + TRACEPARENT_LEN;
+	size_t room = OUTQ_SMALL - sizeof(*x);
+	unsigned n = 0;
+	char *mem = (char *)(x + 1);
+
+	if (fields) {
+		for (unsigned i = 0; i < h->nfields; i++)
+			if (!h->fields[i].hop) {
+				need += h->fields[i].name_len + h->fields[i].value_len;
+				n++;
+			}
+		/* Two more than there are: via and traceparent. */
+		need += (n + 2) * sizeof(struct h1_field);
+	}
+	if (need > room)
+		mem = x->large = mem_alloc(need);
+	x->head = *h;
+	x->fields = (struct h1_field *)(void *)mem;
+	x->text = fields ? mem + (n + 2) * sizeof(struct h1_field) : mem;
+	x->text_used = 0;
+	x->head.method = keep(x, h->method, h->method_len);
+	x->head.authority = keep(x, h->authority, h->authority_len);
+	x->head.path = h->path ? keep(x, h->path, h->path_len) : NULL;
+	x->head.fields = x->fields;
+	x->head.nfields = 0;
+	if (!fields)
+		return;
+	for (unsigned i = 0; i < h->nfields; i++) {
+		struct h1_field *f;
+
+		if (h->fields[i].hop)
+			continue;
+		f = &x->fields[x->head.nfields++];
+		*f = h->fields[i];
+		f->name = keep(x, f->name, f->name_len);
+		f->value = keep(x, f->value, f->value_len);
+	}
+}
+
+/* ---- the end ---- */
+
+/* Every exchange ends here; its legs are gone already. */
+static void finish(struct exchange *x, const char *reason)
+{
+	struct gate *g = x->g;
+
+	assert(!x->in && !x->out);
+	deadline_cancel(&x->limit);
+	if (x->parked) {
+		TAILQ_REMOVE(&g->parked[x->peer], x, park);
+		g->nparked--;
+	}
+	if (x->opened) {
+		books_end(x, reason);
+		LIST_REMOVE(x, entry);
+		g->active--;
+		x->caller->active--;
+		g->services[x->service].active--;
+	}
+	caller_unref(g->callers, x->caller);
+	mem_free(x->large);
+	outq_block_free(x);
+}
+
+static void drop_out(struct exchange *x, enum leg_why why)
+{
+	struct leg *out = x->out;
+
+	x->out = NULL;
+	if (out)
+		out->ops->abort(out, why);
+}
+
+/* Cut both legs: "why" goes out on the wire, "reason" into the books. */
+static void cut(struct exchange *x, enum leg_why why, const char *reason)
+{
+	struct leg *in = x->in;
+
+	drop_out(x, why);
+	x->in = NULL;
+	if (in)
+		in->ops->abort(in, why);
+	finish(x, reason);
+}
+
+static struct h1_field field(const char *name, size_t name_len, const char *value, size_t len)
+{
+	return (struct h1_field){ .name = name, .name_len = (uint32_t)name_len, .value = value, .value_len = (uint32_t)len };
+}
+
+/*
+ * Our own answer: generic words and the exchange's id; the reason is in the journal. Ends the exchange if there is one
+ * (x), and releases the leg.
+ */
+static void answer(struct gate *g, struct leg *in, bool from_link, unsigned status, const char *token, const struct uuid *id)
+{
+	char body[200], length[8];
+	struct h1_field f[5];
+	int n, len;
+	unsigned k = 0;
+
+	n = snprintf(body, sizeof(body), "%u %s\nexchange ", status, h1_reason(status));
+	uuid_format(id, body + n);
+	n += UUID_TEXT_LEN;
+	body[n++] = '\n';
+	len = snprintf(length, sizeof(length), "%d", n);
+	f[k++] = field("content-type", 12, "text/plain", 10);
+	f[k] = field("content-length", 14, length, (size_t)len);
+	f[k++].id = H1_F_CONTENT_LENGTH;
+	if (status == 503 || status == 429)
+		f[k++] = field("retry-after", 11, "1", 1);
+	if (from_link)
+		f[k++] = field("sallyport-error", 15, token, strlen(token));
+	in->ev = NULL;
+	in->ops->head(in, &(struct leg_head){ .status = status, .fields = f, .nfields = k, .length = (uint64_t)n });
+	in->ops->data(in, (const uint8_t *)body, (size_t)n);
+	in->ops->end(in, NULL, 0);
+	in->ops->release(in);
+	(void)g;
+}
+
+/* The egress failed before an answer came: say so, or cut where an answer has begun. */
+static void fail(struct exchange *x, unsigned status, const char *token)
+{
+	struct leg *in = x->in;
+
+	drop_out(x, LEG_CANCEL);
+	x->g->services[x->service].failed++;
+	if (x->head_sent) {
+		x->in = NULL;
+		in->ops->abort(in, LEG_INTERNAL);
+	} else {
+		x->in = NULL;
+		x->status = status;
+		if (x->tcp_raw)
+			in->ops->abort(in, LEG_RESET);
+		else
+			answer(x->g, in, x->from_link, status, token, &x->id);
+	}
+	finish(x, token);
+}
+
+/* ---- caller → service ---- */
+
+static void in_data(void *ctx, const uint8_t *p, size_t n)
+{
+	struct exchange *x = ctx;
+
+	x->bytes_in += n;
+	if (!x->out)
+		return;
+	x->out->ops->data(x->out, p, n);
+	x->body_sent = true;
+	if (x->out->ops->full(x->out)) {
+		x->in_paused = true;
+		x->in->ops->pause(x->in);
+	}
+}
+
+static unsigned strip_trailers(struct gate *g, struct h1_field *to, const struct h1_field *t, unsigned n)
+{
+	unsigned k = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		if (t[i].id == H1_F_IDENTITY) {
+			g->stripped++; /* case 38 */
+			continue;
+		}
+		if (!t[i].hop && t[i].id != H1_F_HOST && t[i].id != H1_F_CONTENT_LENGTH && t[i].id != H1_F_TRANSFER_ENCODING)
+			to[k++] = t[i];
+	}
+	return k;
+}
+
+static void complete(struct exchange *x)
+{
+	struct leg *in = x->in, *out = x->out;
+
+	x->in = x->out = NULL;
+	in->ev = NULL;
+	out->ev = NULL;
+	out->ops->release(out);
+	in->ops->release(in);
+	finish(x, "complete");
+}
+
+static void in_end(void *ctx, const struct h1_field *trailers, unsigned n)
+{
+	struct exchange *x = ctx;
+	struct h1_field t[H1_MAX_FIELDS];
+
+	x->in_ended = true;
+	if (!x->out)
+		return; /* parked: in_ended tells route() */
+	n = strip_trailers(x->g, t, trailers, n);
+	x->out->ops->end(x->out, t, n);
+	if (x->out_ended)
+		complete(x);
+}
+
+static void in_drained(void *ctx)
+{
+	struct exchange *x = ctx;
+
+	if (x->out_paused && x->out) {
+		x->out_paused = false;
+		x->out->ops->resume(x->out);
+	}
+}
+
+static void in_abort(void *ctx, enum leg_why why, bool unsent, const char *detail)
+{
+	struct exchange *x = ctx;
+
+	(void)unsent;
+	x->in = NULL;
+	caller_cancelled(x->caller, loop_now(x->g->loop));
+	drop_out(x, why == LEG_RESET ? LEG_RESET : LEG_CANCEL);
+	finish(x, books_client_reason(detail));
+}
+
+static void in_head(void *ctx, const struct leg_head *h)
+{
+	(void)ctx, (void)h;
+	assert(!"an ingress leg has one head");
+}
+
+static const struct leg_events in_events = {
+	.on_head = in_head, .on_data = in_data, .on_end = in_end, .on_drained = in_drained, .on_abort = in_abort,
+};
+
+/* ---- service → caller ---- */
+
+static void out_head(void *ctx, const struct leg_head *h)
+{
+	struct exchange *x = ctx;
+	struct h1_field fields[H1_MAX_FIELDS];
+	struct leg_head to = *h;
+	const char *token;
+	uint32_t len;
+
+	if (h->status < 200) {
+		if (++x->interim > MAX_INTERIM) {
+			fail(x, 502, "interim-flood");
+			return;
+		}
+		if (h->status == 100 || h->status == 103)
+			x->in->ops->head(x->in, h);
+		return;
+	}
+	deadline_cancel(&x->limit);
+	if (x->peer >= 0) {
+		token = link_error(h, &len);
+		if (token && h->status == LINK_STATUS_SLOT && len == 12 && memcmp(token, "unknown-slot", 12) == 0) {
+			link_forget_slot(x->out, x->caller);
+			drop_out(x, LEG_CANCEL);
+			if (!x->body_sent && x->attempt < MAX_ATTEMPTS) {
+				x->attempt++;
+				route(x);
+			} else {
+				fail(x, 503, "unknown-slot");
+			}
+			return;
+		}
+		link_confirm(x->out, x->caller);
+		if (token) {
+			x->far_error_len = len < sizeof(x->far_error) ? len : sizeof(x->far_error);
+			memcpy(x->far_error, token, x->far_error_len);
+		}
+	}
+	x->status = h->status;
+	x->head_sent = true;
+	if (x->peer < 0)
+		x->endpoint = upstream_endpoint(x->out);
+	to.fields = fields;
+	to.nfields = 0;
+	for (unsigned i = 0; i < h->nfields; i++)
+		if (!h->fields[i].hop && h->fields[i].id != H1_F_IDENTITY)
+			fields[to.nfields++] = h->fields[i];
+	if (x->tcp && h->status / 100 != 2) {
+		/* The far end refused a CONNECT: there will be no tunnel. */
+		struct leg *in = x->in;
+
+		drop_out(x, LEG_CANCEL);
+		x->in = NULL;
+		if (x->tcp_raw) {
+			in->ops->abort(in, LEG_RESET);
+		} else {
+			answer(x->g, in, x->from_link, h->status, "refused", &x->id);
+		}
+		finish(x, x->far_error_len ? "refused-by-peer" : "refused");
+		return;
+	}
+	x->in->ops->head(x->in, &to);
+	if (h->end) {
+		x->out_ended = true;
+		/* An answer that is whole ends the exchange; a request that is not stays unfinished. */
+		complete(x);
+	}
+}
+
+static void out_data(void *ctx, const uint8_t *p, size_t n)
+{
+	struct exchange *x = ctx;
+
+	x->bytes_out += n;
+	x->in->ops->data(x->in, p, n);
+	if (x->in->ops->full(x->in)) {
+		x->out_paused = true;
+		x->out->ops->pause(x->out);
+	}
+}
+
+static void out_end(void *ctx, const struct h1_field *trailers, unsigned n)
+{
+	struct exchange *x = ctx;
+	struct h1_field t[H1_MAX_FIELDS];
+
+	x->out_ended = true;
+	n = strip_trailers(x->g, t, trailers, n);
+	x->in->ops->end(x->in, t, n);
+	if (x->in_ended || !x->tcp)
+		complete(x);
+}
+
+static void out_drained(void *ctx)
+{
+	struct exchange *x = ctx;
+
+	if (x->in_paused && x->in) {
+		x->in_paused = false;
+		x->in->ops->resume(x->in);
+	}
+}
+
+static void out_abort(void *ctx, enum leg_why why, bool unsent, const char *detail)
+{
+	struct exchange *x = ctx;
+
+	x->out = NULL;
+	/* What cannot have reached the service may go by another link, never by the one that failed. */
+	if (unsent && x->peer >= 0 && !x->body_sent && !x->head_sent && x->attempt < MAX_ATTEMPTS) {
+		x->attempt++;
+		route(x);
+		return;
+	}
+	if (x->head_sent) {
+		struct leg *in = x->in;
+
+		x->in = NULL;
+		x->g->services[x->service].failed++;
+		in->ops->abort(in, why);
+		finish(x, books_service_reason(detail));
+		return;
+	}
+	switch (why) {
+	case LEG_TIMEOUT:
+		fail(x, 504, detail);
+		break;
+	case LEG_REFUSED:
+		fail(x, strcmp(detail, "connect-timeout") == 0 ? 504 : 503, detail);
+		break;
+	default:
+		fail(x, 502, detail);
+	}
+}
+
+static const struct leg_events out_events = {
+	.on_head = out_head, .on_data = out_data, .on_end = out_end, .on_drained = out_drained, .on_abort = out_abort,
+};
+
+static void on_response_limit(struct deadline *d)
+{
+	struct exchange *x = (struct exchange *)((char *)d - offsetof(struct exchange, limit));
+
+	fail(x, 504, "response-timeout");
+}
+
+/* ---- egress ---- */
+
+static void after_start(struct exchange *x)
+{
+	/* Raw TCP and CONNECT say nothing until the way is open; what was paused for a link goes on. */
+	if (x->in_paused && !x->tcp) {
+		x->in_paused = false;
+		x->in->ops->resume(x->in);
+	}
+	if (x->in_ended && !x->head.end)
+		x->out->ops->end(x->out, NULL, 0);
+}
+
+static void park(struct exchange *x)
+{
+	struct gate *g = x->g;
+
+	if (g->nparked >= g->config->limits.parked || g->draining) {
+		fail(x, 503, "no-link");
+		return;
+	}
+	x->parked = true;
+	g->nparked++;
+	TAILQ_INSERT_TAIL(&g->parked[x->peer], x, park);
+	deadline_set(g->q_park, &x->limit);
+	if (!x->in_paused) {
+		x->in_paused = true;
+		x->in->ops->pause(x->in);
+	}
+}
+
+static void on_park_limit(struct deadline *d)
+{
+	fail((struct exchange *)((char *)d - offsetof(struct exchange, limit)), 503, "no-link");
+}
+
+/* By a link, now or when there is one. */
+static void route(struct exchange *x)
+{
+	struct gate *g = x->g;
+	struct link_call call = { .caller = x->caller, .id = x->id, .attempt = x->attempt };
+	const struct link *avoid = x->link;
+
+	x->out = link_exchange(g->links, x->peer, avoid, &x->head, &call, x->mem, &out_events, x);
+	if (!x->out && avoid) {
+		/* The other links are gone too: when one is made anew it is another one. */
+		x->link = NULL;
+		park(x);
+		return;
+	}
+	if (!x->out) {
+		park(x);
+		return;
+	}
+	x->link = link_of_leg(x->out);
+	x->link_number = link_number(x->link);
+	deadline_set(g->services[x->service].q_response, &x->limit);
+	after_start(x);
+}
+
+void gate_unpark(struct gate *g, int peer)
+{
+	struct exchange *x;
+
+	while ((x = TAILQ_FIRST(&g->parked[peer])) && link_ready(g->links, peer)) {
+		TAILQ_REMOVE(&g->parked[peer], x, park);
+		g->nparked--;
+		x->parked = false;
+		deadline_cancel(&x->limit);
+		route(x);
+	}
+}
+
+static const char hexdigits[] = "0123456789abcdef";
+
+/* W3C Trace Context 3.2: a new trace for what came without one. */
+static void make_traceparent(char out[TRACEPARENT_LEN], const struct uuid *id, uint64_t now_us)
+{
+	uint64_t span = hash_bytes(id, sizeof(*id)) ^ now_us;
+	char *p = out;
+
+	memcpy(p, "00-", 3);
+	esc_hex(p + 3, id->b, 16);
+	p[35] = '-';
+	for (int i = 0; i < 16; i++)
+		p[36 + i] = hexdigits[span >> (60 - 4 * i) & 15];
+	memcpy(p + 52, "-00", 3);
+}
+
+static bool has_field(const struct leg_head *h, enum h1_name id)
+{
+	for (unsigned i = 0; i < h->nfields; i++)
+		if (h->fields[i].id == id)
+			return true;
+	return false;
+}
+
+/* To a local service: what it may know of the caller, said by us alone. */
+static void start_local(struct exchange *x, const struct leg_head *h)
+{
+	struct gate *g = x->g;
+	struct h1_field fields[H1_MAX_FIELDS + 8];
+	char id[UUID_TEXT_LEN], trace[TRACEPARENT_LEN];
+	struct leg_head to = *h;
+	const char *why = "no-endpoint";
+	unsigned n = 0;
+
+	if (x->tcp) {
+		x->out = upstream_tcp(g->upstreams, x->service, &out_events, x, &why);
+	} else {
+		for (unsigned i = 0; i < h->nfields; i++)
+			if (!h->fields[i].hop)
+				fields[n++] = h->fields[i];
+		if (x->caller->id_len)
+			fields[n++] = field("sallyport-principal", 19, x->caller->id, x->caller->id_len);
+		uuid_format(&x->id, id);
+		fields[n++] = field("sallyport-exchange", 18, id, UUID_TEXT_LEN);
+		fields[n++] = field("forwarded", 9, h->https ? "for=unknown;proto=https" : "for=unknown;proto=http", h->https ? 23 : 22);
+		fields[n++] = field("via", 3, g->via, strlen(g->via));
+		if (!has_field(h, H1_F_TRACEPARENT)) {
+			make_traceparent(trace, &x->id, x->start_us);
+			fields[n++] = field("traceparent", 11, trace, TRACEPARENT_LEN);
+		}
+		if (g->config->policy_context) {
+			struct policy_rule_info info;
+
+			policy_rule_info(&g->policy, x->rule, &info);
+			fields[n++] = field(g->config->policy_context, strlen(g->config->policy_context), info.name, strlen(info.name));
+		}
+		to.fields = fields;
+		to.nfields = n;
+		x->out = upstream_http(g->upstreams, x->service, &to, &out_events, x, &why);
+	}
+	if (!x->out)
+		fail(x, strcmp(why, "overflow") == 0 ? 503 : 502, why);
+}
+
+/* ---- the start ---- */
+
+static bool is_control(const struct leg_head *h)
+{
+	size_t n = sizeof(LINK_CONTROL_AUTHORITY) - 1;
+
+	return h->authority_len >= n && memcmp(h->authority, LINK_CONTROL_AUTHORITY, n) == 0 &&
+	    (h->authority_len == n || h->authority[n] == ':' || h->authority[n] == '.');
+}
+
+/* Our own mark in Via: this exchange has been here before (case 65). */
+static bool been_here(const struct gate *g, const struct leg_head *h)
+{
+	size_t n = strlen(g->via) - 4;
+	const char *us = g->via + 4;
+
+	for (unsigned i = 0; i < h->nfields; i++) {
+		const struct h1_field *f = &h->fields[i];
+
+		if (f->id != H1_F_VIA)
+			continue;
+		for (const char *p = f->value, *end = p + f->value_len; (p = memmem(p, (size_t)(end - p), us, n)); p++)
+			if ((p == f->value || p[-1] == ' ') && (p + n == end || p[n] == ',' || p[n] == ' '))
+				return true;
+	}
+	return false;
+}
+
+struct refusal {
+	unsigned status;
+	const char *reason;
+	uint32_t rule;
+};
+
+/* Everything that may speak against it, cheapest first. True: go on. */
+static bool judge(struct gate *g, struct exchange *x, const struct leg_head *h, const struct exchange_from *from, struct refusal *r)
+{
+	const struct config_service *sv;
+	struct policy_query q;
+	struct policy_verdict v;
+
+	r->rule = POLICY_NO_ID;
+	if (from->call && from->call->refusal) {
+		*r = (struct refusal){ from->call->refusal_status, from->call->refusal, POLICY_NO_ID };
+		return false;
+	}
+	if (from->refuse_why) {
+		*r = (struct refusal){ from->refuse_status, from->refuse_why, POLICY_NO_ID };
+		return false;
+	}
+	if (is_control(h)) {
+		*r = (struct refusal){ 403, "control-authority", POLICY_NO_ID };
+		return false;
+	}
+	x->service = from->tcp_service ? from->service
+	    : config_service_by_host(g->config, h->authority, h->authority_len, from->default_port);
+	if (x->service < 0) {
+		*r = (struct refusal){ 403, "unknown-service", POLICY_NO_ID };
+		return false;
+	}
+	sv = &g->config->services[x->service];
+	x->peer = sv->peer_index;
+	if (been_here(g, h) || (x->from_peer >= 0 && x->peer == x->from_peer)) {
+		*r = (struct refusal){ 508, "loop", POLICY_NO_ID };
+		return false;
+	}
+	if (x->from_peer >= 0 && x->peer >= 0) {
+		*r = (struct refusal){ 403, "transit", POLICY_NO_ID };
+		return false;
+	}
+	if (x->tcp != (sv->kind == CONFIG_KIND_TCP)) {
+		*r = (struct refusal){ 403, x->tcp ? "connect-to-http-service" : "http-to-tcp-service", POLICY_NO_ID };
+		return false;
+	}
+	if (x->caller->not_after < (int64_t)(loop_wall_us(g->loop) / 1000000)) {
+		*r = (struct refusal){ 403, "expired", POLICY_NO_ID };
+		return false;
+	}
+	if (caller_over(x->caller, loop_now(g->loop), MAX_CANCELS)) {
+		*r = (struct refusal){ 429, "cancel-flood", POLICY_NO_ID };
+		return false;
+	}
+	q = (struct policy_query){
+		.principal = caller_class(x->caller, &g->policy),
+		.service = g->services[x->service].policy_id,
+		.method = x->tcp ? NULL : h->method, .method_len = h->method_len,
+		.path = x->tcp ? NULL : h->path, .path_len = h->path_only_len,
+		.assurance = x->caller->assurance,
+	};
+	policy_decide(&g->policy, &q, &v);
+	x->rule = r->rule = v.rule;
+	if (!v.allow) {
+		*r = (struct refusal){ 403, policy_why_text(v.why), v.rule };
+		return false;
+	}
+	return true;
+}
+
+void exchange_start(struct gate *g, struct leg *in, struct caller *caller, const struct leg_head *head, const struct exchange_from *from)
+{
+	struct exchange *x = outq_block();
+	struct refusal r;
+	struct leg_head h = *head;
+	struct h1_field fields[H1_MAX_FIELDS];
+	char trace[TRACEPARENT_LEN];
+
+	_Static_assert(sizeof(struct exchange) <= OUTQ_SMALL / 2, "an exchange leaves no room for its head");
+	memset(x, 0, sizeof(*x));
+	x->g = g;
+	x->in = in;
+	x->caller = caller ? caller_ref(caller) : caller_get(g->callers, "", 0, POLICY_NONE, -1);
+	x->from = *from;
+	x->from_link = from->link != NULL;
+	x->from_peer = from->link ? link_peer(from->link) : -1;
+	x->service = x->peer = -1;
+	x->start_us = clock_mono_us();
+	x->tcp = head->method_id == H1_M_CONNECT;
+	x->tcp_raw = from->tcp_service;
+	x->attempt = 1;
+	if (from->call) {
+		x->id = from->call->id;
+		x->attempt = from->call->attempt;
+	} else {
+		uuid_make(&x->id, loop_wall_us(g->loop));
+	}
+	/* What an application says about itself is dropped before anything looks at it (case 66). */
+	h.fields = fields;
+	h.nfields = 0;
+	for (unsigned i = 0; i < head->nfields; i++) {
+		if (head->fields[i].id == H1_F_IDENTITY) {
+			g->stripped += from->link == NULL;
+			continue;
+		}
+		if (!head->fields[i].hop)
+			fields[h.nfields++] = head->fields[i];
+	}
+	if (!judge(g, x, &h, from, &r)) {
+		g->denied++;
+		if (x->service >= 0)
+			g->services[x->service].denied++;
+		books_deny(x, &h, r.status, r.reason, r.rule);
+		x->in = NULL;
+		in->ev = NULL;
+		if (x->tcp_raw)
+			in->ops->abort(in, LEG_REFUSED);
+		else
+			answer(g, in, x->from_link, r.status, r.status == LINK_STATUS_SLOT ? r.reason : "denied", &x->id);
+		finish(x, NULL);
+		return;
+	}
+	/* Nothing passes unaudited: the decision is in the ring before the first byte goes on. */
+	if (!books_open(x, &h)) {
+		const char *why = ring_refusal(g->ring, loop_now(g->loop));
+
+		g->denied++;
+		g->services[x->service].denied++;
+		books_unaudited(g, why ? why : "ring-full");
+		x->in = NULL;
+		in->ev = NULL;
+		if (x->tcp_raw)
+			in->ops->abort(in, LEG_REFUSED);
+		else
+			answer(g, in, x->from_link, 503, "not-audited", &x->id);
+		finish(x, NULL);
+		return;
+	}
+	x->opened = true;
+	LIST_INSERT_HEAD(&g->exchanges, x, entry);
+	g->allowed++;
+	g->active++;
+	x->caller->active++;
+	g->services[x->service].allowed++;
+	g->services[x->service].active++;
+	in->ev = &in_events;
+	in->x = x;
+	x->in_ended = head->end;
+	if (x->peer < 0) {
+		copy_head(x, &h, false);
+		start_local(x, &h);
+		return;
+	}
+	if (!x->tcp) {
+		if (h.nfields < H1_MAX_FIELDS)
+			fields[h.nfields++] = field("via", 3, g->via, strlen(g->via));
+		if (h.nfields < H1_MAX_FIELDS && !has_field(&h, H1_F_TRACEPARENT)) {
+			make_traceparent(trace, &x->id, x->start_us);
+			fields[h.nfields] = field("traceparent", 11, trace, TRACEPARENT_LEN);
+			fields[h.nfields++].id = H1_F_TRACEPARENT;
+		}
+	} else {
+		h.nfields = 0;
+	}
+	copy_head(x, &h, true);
+	route(x);
+}
+
+/* ---- judged again ---- */
+
+void gate_set_policy(struct gate *g, const struct policy *p)
+{
+	struct exchange *x, *next;
+
+	g->policy = *p;
+	look_up_services(g);
+	LIST_FOREACH_SAFE(x, &g->exchanges, entry, next) {
+		struct policy_query q = {
+			.principal = caller_class(x->caller, &g->policy),
+			.service = g->services[x->service].policy_id,
+			.method = x->tcp ? NULL : x->head.method, .method_len = x->head.method_len,
+			.path = x->tcp ? NULL : x->head.path, .path_len = x->head.path_only_len,
+			.assurance = x->caller->assurance,
+		};
+		struct policy_verdict v;
+
+		policy_decide(&g->policy, &q, &v);
+		if (v.allow) {
+			x->rule = v.rule;
+			continue;
+		}
+		if (!x->head_sent && !x->tcp_raw) {
+			struct leg *in = x->in;
+
+			drop_out(x, LEG_REVOKED);
+			x->in = NULL;
+			x->status = 403;
+			answer(g, in, x->from_link, 403, "denied", &x->id);
+			finish(x, "policy-revoked");
+		} else {
+			cut(x, LEG_REVOKED, "policy-revoked");
+		}
+	}
+}
