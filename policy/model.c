@@ -197,6 +197,9 @@ add_paths(struct model *m, const struct policy_rule *r, struct model_rule *out)
 			path = intern_add(&m->paths, s, len);
 			trie_patterns_add(&m->path_patterns, &m->strings, &p);
 		}
+		if (r->deny && !pattern_path_is_plain(s, len))
+			errs_warn(m->errs, r->file, r->line, "rule \"%s\": path \"%s\" can be written in other ways (\"%%21\" for \"!\") that it does not "
+				  "match; deny a wider pattern, or allow only what is wanted", r->name, s);
 		push(m, &out->paths, path);
 	}
 	sort_unique(m, &out->paths);

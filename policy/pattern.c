@@ -78,8 +78,28 @@ check_path(const char *s, size_t n, const char **why)
 			continue;
 		if (n - i < 3 || hex(s[i + 1]) < 0 || hex(s[i + 2]) < 0)
 			return fail(why, "\"%\" needs two hex digits");
-		if (unreserved(hex(s[i + 1]) * 16 + hex(s[i + 2])))
+		c = hex(s[i + 1]) * 16 + hex(s[i + 2]);
+		if (unreserved(c))
 			return fail(why, "never matches: letters, digits and -._~ are compared decoded, so write them plainly");
+		if (c == '/' || c == '\\' || c == '\0')
+			return fail(why, "never matches: a gateway refuses an encoded slash, backslash or NUL");
+	}
+	return 0;
+}
+
+/* A gateway refuses these in a request, since services differ in what they make of them. */
+static int
+check_segments(const struct pattern *p, const char **why)
+{
+	for (size_t i = 0; i < p->n; i++) {
+		const struct pattern_seg *s = &p->seg[i];
+
+		if (s->kind != PATTERN_LITERAL)
+			continue;
+		if (s->len == 0 && (i + 1 < p->n || p->rest))
+			return fail(why, "never matches: a gateway refuses empty segments");
+		if ((s->len == 1 || s->len == 2) && memcmp(s->text, "..", s->len) == 0)
+			return fail(why, "never matches: a gateway refuses \".\" and \"..\" as segments");
 	}
 	return 0;
 }
@@ -91,7 +111,18 @@ pattern_parse_path(struct pattern *out, const char *s, size_t n, const char **wh
 		return fail(why, "must start with \"/\"");
 	if (check_path(s, n, why) < 0)
 		return -1;
-	return parse(out, s + 1, n - 1, why);
+	if (parse(out, s + 1, n - 1, why) < 0)
+		return -1;
+	return check_segments(out, why);
+}
+
+bool
+pattern_path_is_plain(const char *s, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (s[i] != '/' && s[i] != '*' && !unreserved((unsigned char)s[i]))
+			return false;
+	return true;
 }
 
 int

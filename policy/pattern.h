@@ -30,6 +30,11 @@ struct pattern {
 
 /* A path ("/v1/tax-*"). 0, or -1 with *why. */
 int pattern_parse_path(struct pattern *out, const char *s, size_t n, const char **why);
+/*
+ * False when the pattern has bytes that a client can write in more than one way ("!" or "%21", "%c3" or "%C3"): unlike
+ * unreserved characters they are compared as they came, so such a pattern is no good for denying.
+ */
+bool pattern_path_is_plain(const char *s, size_t n);
 /* "spiffe://domain/ns/x": the trust domain is the first segment and no pattern. Exact ids are patterns too. */
 int pattern_parse_principal(struct pattern *out, const char *s, size_t n, const char **why);
 bool pattern_is_exact(const struct pattern *p);

@@ -31,7 +31,8 @@ int policy_assurance_parse(const char *s, size_t n);               /* -1 */
  *           "/v1/" and "/v1/a/b" match
  *
  * Else bytes are compared, case and a trailing slash included. A trust domain is never a pattern. Paths are
- * compared after percent-encoded unreserved characters were decoded, without their query.
+ * compared without their query, after percent-encoded unreserved characters were decoded; other characters compare as they
+ * came ("!" is not "%21"), about which a deny rule is warned. Paths that no gateway lets in ("//", "..", "%2F") are faults.
  *
  * A rule matches when its principals, services, methods, paths and assurance all do. On a service of kind
  * "tcp" a rule with methods or paths never matches.

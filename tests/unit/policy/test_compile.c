@@ -199,6 +199,28 @@ test_method_warnings(void **state)
 	buf_fini(&image);
 }
 
+/* What a client can write in several ways cannot be denied by writing it in one. */
+static void
+test_path_warnings(void **state)
+{
+	struct policy_rule r = { "r", "f", 1, true, LIST("*"), LIST("permit"), ANY, LIST("/a-b/*", "/a;b"), 0 };
+	struct buf image;
+	struct errs errs;
+
+	(void)state;
+	assert_int_equal(compile(&r, 1, &image, &errs), 0);
+	assert_int_equal(errs.n, 1);
+	assert_string_equal(errs.items[0].text, "f:1: rule \"r\": path \"/a;b\" can be written in other ways (\"%21\" for \"!\") that it does not match; "
+			    "deny a wider pattern, or allow only what is wanted");
+	errs_fini(&errs);
+	buf_fini(&image);
+	r.deny = false;
+	assert_int_equal(compile(&r, 1, &image, &errs), 0);
+	assert_int_equal(errs.n, 0);
+	errs_fini(&errs);
+	buf_fini(&image);
+}
+
 /* ---- growth ---- */
 
 struct grow {
@@ -346,7 +368,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_faults), cmocka_unit_test(test_all_faults), cmocka_unit_test(test_good), cmocka_unit_test(test_warnings),
-		cmocka_unit_test(test_method_warnings), cmocka_unit_test(test_patterns_grow), cmocka_unit_test(test_pairs_grow),
+		cmocka_unit_test(test_method_warnings), cmocka_unit_test(test_path_warnings), cmocka_unit_test(test_patterns_grow), cmocka_unit_test(test_pairs_grow),
 		cmocka_unit_test(test_bounded_image),
 	};
 

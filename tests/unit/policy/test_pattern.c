@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -21,7 +22,7 @@ static const struct {
 	{ "/v1", "/v1", true }, { "/v1", "/v1/", false }, { "/v1", "/v", false }, { "/v1", "/v11", false }, { "/v1", "/V1", false },
 	{ "/v1/", "/v1/", true }, { "/v1/", "/v1", false }, { "/v1/", "/v1/a", false }, { "/v1/", "/v1//", false },
 	{ "/v1/*", "/v1/a", true }, { "/v1/*", "/v1/", false }, { "/v1/*", "/v1", false }, { "/v1/*", "/v1/a/", false },
-	{ "/v1/*", "/v1/a/b", false }, { "/v1/*", "/v1/%2F", true }, { "/v1/*", "/v1/..", true },
+	{ "/v1/*", "/v1/a/b", false }, { "/v1/*", "/v1/%2A", true }, { "/v1/*", "/v1/...", true },
 	{ "/*", "/a", true }, { "/*", "/", false }, { "/*/b", "/a/b", true }, { "/*/b", "//b", false }, { "/*/*", "/a/b", true },
 	{ "/v1/*/", "/v1/a/", true }, { "/v1/*/", "/v1/a", false }, { "/v1/*/x", "/v1/a/x", true }, { "/v1/*/x", "/v1/a/y", false },
 	{ "/v1/tax-*", "/v1/tax-1", true }, { "/v1/tax-*", "/v1/tax-", true }, { "/v1/tax-*", "/v1/tax", false },
@@ -30,8 +31,8 @@ static const struct {
 	{ "/v1/**", "/v1//", true }, { "/v1/**", "/v11", false }, { "/v1/**", "/", false }, { "/**", "/", true }, { "/**", "/a/b/", true },
 	{ "/v1/*/**", "/v1/a", true }, { "/v1/*/**", "/v1/a/b", true }, { "/v1/*/**", "/v1/", false }, { "/v1/*/**", "/v1", false },
 	{ "/v1/tax-*/**", "/v1/tax-9/b/c", true }, { "/v1/tax-*/**", "/v1/tax-", true }, { "/v1/tax-*/**", "/v1/tex/b", false },
-	{ "//", "//", true }, { "//", "/", false }, { "/a//b", "/a//b", true }, { "/a//b", "/a/b", false },
-	{ "/%2F", "/%2F", true }, { "/%2F", "/%2f", false }, { "/a;b=c", "/a;b=c", true }, { "/a:b@c", "/a:b@c", true },
+	{ "/...", "/...", true }, { "/.a", "/.a", true }, { "/a..", "/a..", true },
+	{ "/%3F", "/%3F", true }, { "/%3F", "/%3f", false }, { "/a;b=c", "/a;b=c", true }, { "/a:b@c", "/a:b@c", true },
 };
 
 static const struct {
@@ -104,12 +105,78 @@ test_match(void **state)
 	}
 }
 
+struct word {
+	uint32_t hash, number;
+};
+
+static int
+cmp_word(const void *a, const void *b)
+{
+	uint32_t x = ((const struct word *)a)->hash, y = ((const struct word *)b)->hash;
+
+	return x < y ? -1 : x > y;
+}
+
+static void
+last_match(void *arg, uint32_t accept)
+{
+	*(uint32_t *)arg = accept;
+}
+
+/* Siblings of equal hash, among others: each is found. */
+static void
+test_collisions(void **state)
+{
+	enum { WORDS = 400000, MAX = 64 };
+	struct word *words = mem_array(WORDS, sizeof(*words));
+	struct trie_patterns patterns = { 0 };
+	struct trie_nodes nodes = { 0 };
+	struct intern strings;
+	struct image_trie trie;
+	struct pattern p;
+	uint32_t which[MAX], n = 0, pairs = 0;
+	char text[MAX][16];
+	const char *why;
+
+	(void)state;
+	for (uint32_t i = 0; i < WORDS; i++) {
+		snprintf(text[0], sizeof(text[0]), "w%u", i);
+		words[i] = (struct word){ image_hash(text[0], strlen(text[0])), i };
+	}
+	qsort(words, WORDS, sizeof(*words), cmp_word);
+	intern_init(&strings, false);
+	for (uint32_t i = 1; i < WORDS && n + 4 < MAX; i++) {
+		if (words[i].hash != words[i - 1].hash)
+			continue;
+		pairs++;
+		for (uint32_t k = i - 1; k <= i + 1 && k < WORDS; k++) /* and one more */
+			snprintf(text[n++], sizeof(text[0]), "/w%u", words[k].number);
+	}
+	assert_true(pairs >= 4);
+	for (uint32_t i = 0; i < n; i++) {
+		which[i] = i;
+		assert_int_equal(pattern_parse_path(&p, text[i], strlen(text[i]), &why), 0);
+		trie_patterns_add(&patterns, &strings, &p);
+	}
+	trie_build(&nodes, &patterns, which, n, &trie);
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t got = MAX;
+
+		trie_walk(nodes.nodes, (const char *)strings.bytes, text[i] + 1, strlen(text[i]) - 1, last_match, &got);
+		assert_int_equal(got, i);
+	}
+	intern_fini(&strings);
+	trie_patterns_fini(&patterns);
+	mem_free(nodes.nodes);
+	mem_free(words);
+}
+
 static void
 test_bad_paths(void **state)
 {
 	static const char *const bad[] = {
 		"", "a", "*", "**", "v1/*", "/v1/**/x", "/**/", "/a*b", "/*a", "/a**", "/***", "/v1/*x*", "/a?b", "/a#b", "/a b", "/a\tb", "/\x7f",
-		"/\xc3\xa9", "/%", "/%2", "/%2g", "/%zz", "/%41", "/a%2Db", "/%7e",
+		"/\xc3\xa9", "/%", "/%2", "/%2g", "/%zz", "/%41", "/a%2Db", "/%7e", "//", "/a//b", "//**", "//*", "/.", "/..", "/../a", "/a/./b", "/a/../**", "/%2F", "/a%5cb", "/%00",
 	};
 	struct pattern p;
 	const char *why;
@@ -122,6 +189,18 @@ test_bad_paths(void **state)
 		assert_non_null(why);
 	}
 	assert_int_equal(pattern_parse_path(&p, "/a\0b", 4, &why), -1);
+}
+
+static void
+test_plain(void **state)
+{
+	static const char *const plain[] = { "/", "/a-b._~/**", "/v1/tax-*" }, *const not[] = { "/a!b", "/a;b", "/a:b", "/%C3%A9", "/a@b", "/a,b" };
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++)
+		assert_true(pattern_path_is_plain(plain[i], strlen(plain[i])));
+	for (size_t i = 0; i < 6; i++)
+		assert_false(pattern_path_is_plain(not[i], strlen(not[i])));
 }
 
 static void
@@ -202,8 +281,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_match), cmocka_unit_test(test_bad_paths), cmocka_unit_test(test_bad_principals), cmocka_unit_test(test_depth),
-		cmocka_unit_test(test_covers),
+		cmocka_unit_test(test_match), cmocka_unit_test(test_collisions), cmocka_unit_test(test_bad_paths), cmocka_unit_test(test_bad_principals), cmocka_unit_test(test_depth),
+		cmocka_unit_test(test_covers), cmocka_unit_test(test_plain),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
