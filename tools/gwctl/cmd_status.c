@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* gwctl status, peers, services: what the daemon says of itself. */
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "gateway/base/mem.h"
+#include "tools/gwctl/request.h"
+
+static const char *
+text(const json_t *o, const char *key)
+{
+	const char *s = json_string_value(json_object_get(o, key));
+
+	return s ? s : "-";
+}
+
+static long long
+number(const json_t *o, const char *key)
+{
+	return (long long)json_integer_value(json_object_get(o, key));
+}
+
+static void
+title(const struct gwctl *g, const char *s)
+{
+	printf("\n%s%s%s\n", g->color ? "\033[1m" : "", s, g->color ? "\033[0m" : "");
+}
+
+/* Text of the daemon's on a line of its own. */
+static void
+line(const char *name, const char *value)
+{
+	char *safe = gwctl_safe(value);
+
+	printf("%-10s %s\n", name, safe);
+	mem_free(safe);
+}
+
+/* "a b c" of a list of text. */
+static char *
+joined(const json_t *list)
+{
+	char *s = mem_strdup(""), *more;
+	json_t *e;
+	size_t i;
+
+	json_array_foreach(list, i, e) {
+		more = mem_printf("%s%s%s", s, i ? " " : "", json_string_value(e) ? json_string_value(e) : "?");
+		mem_free(s);
+		s = more;
+	}
+	return s;
+}
+
+static void
+print_not_answering(const json_t *answer)
+{
+	json_t *list = json_object_get(answer, "not_answering");
+	char *names;
+
+	if (json_array_size(list) == 0)
+		return;
+	names = joined(list);
+	printf("\nnot answering: %s\n", names);
+	mem_free(names);
+}
+
+static char *
+sandbox_text(const json_t *role)
+{
+	json_t *missing = json_object_get(role, "sandbox_missing");
+	char *names, *s;
+
+	if (!json_object_get(role, "sandbox"))
+		return mem_strdup("-");
+	if (json_array_size(missing) == 0)
+		return mem_strdup("full");
+	names = joined(missing);
+	s = mem_printf("without %s", names);
+	mem_free(names);
+	return s;
+}
+
+static void
+print_roles(const struct gwctl *g, const json_t *roles)
+{
+	static const char *const headings[] = { "ROLE", "STATE", "GEN", "PID", "UID", "UP", "RESTARTS", "SANDBOX" };
+	static const unsigned flags[] = { 0, 0, TABLE_RIGHT, TABLE_RIGHT, TABLE_RIGHT, TABLE_RIGHT, TABLE_RIGHT, 0 };
+	struct table *t = table_new(headings, flags, 8);
+	json_t *r;
+	size_t i;
+
+	json_array_foreach(roles, i, r) {
+		char age[32], *sandbox = sandbox_text(r);
+
+		if (!strcmp(text(r, "role"), "worker"))
+			table_cell(t, "worker %lld", number(r, "index"));
+		else
+			table_cell(t, "%s", text(r, "role"));
+		table_cell(t, "%s", text(r, "state"));
+		if (json_object_get(r, "generation"))
+			table_cell(t, "%lld", number(r, "generation"));
+		else
+			table_cell(t, "-");
+		table_cell(t, "%lld", number(r, "pid"));
+		table_cell(t, "%lld", number(r, "uid"));
+		table_cell(t, "%s", gwctl_age(age, (double)number(r, "uptime_s")));
+		table_cell(t, "%lld", number(r, "restarts"));
+		table_cell(t, "%s", sandbox);
+		mem_free(sandbox);
+	}
+	table_print(t, g->color);
+	table_free(t);
+}
+
+static void
+print_listeners(const struct gwctl *g, const json_t *listeners)
+{
+	static const char *const headings[] = { "LISTENER", "ADDRESS", "ACCEPTS" };
+	struct table *t = table_new(headings, NULL, 3);
+	json_t *l;
+	size_t i;
+
+	json_array_foreach(listeners, i, l) {
+		char *accepts = joined(json_object_get(l, "accept"));
+
+		table_cell(t, "%s", text(l, "name"));
+		table_cell(t, "%s", text(l, "address"));
+		table_cell(t, "%s", accepts);
+		mem_free(accepts);
+	}
+	table_print(t, g->color);
+	table_free(t);
+}
+
+/* Links and exchanges of all workers in a few lines: "peers" and "services" have the rest. */
+static void
+print_traffic(const struct gwctl *g, const json_t *workers)
+{
+	long long active = 0, allowed = 0, denied = 0, connections = 0, up = 0, links = 0;
+	json_t *w, *l;
+	size_t i, k;
+
+	json_array_foreach(workers, i, w) {
+		json_t *x = json_object_get(w, "exchanges");
+
+		active += number(x, "active");
+		allowed += number(x, "allowed");
+		denied += number(x, "denied");
+		connections += number(w, "connections");
+		json_array_foreach(json_object_get(w, "links"), k, l) {
+			links++;
+			up += !strcmp(text(l, "state"), "up") || !strcmp(text(l, "state"), "ready");
+		}
+	}
+	title(g, "Traffic");
+	printf("%-10s %lld running, %lld allowed, %lld denied since the workers started\n", "exchanges", active, allowed, denied);
+	printf("%-10s %lld up of %lld (gwctl peers)\n", "links", up, links);
+	printf("%-10s %lld from clients\n", "connections", connections);
+}
+
+static void
+print_journal(const struct gwctl *g, const json_t *j)
+{
+	char a[32], b[32];
+
+	title(g, "Journal");
+	if (!json_is_object(j)) {
+		puts("not answering: nothing new may cross until it does");
+		return;
+	}
+	line("state", text(j, "state"));
+	printf("%-10s %lld, %lld exchanges open\n", "records", number(j, "records"), number(j, "inflight"));
+	line("segment", text(j, "segment"));
+	printf("%-10s %s used by it, %s free on its disk\n", "space", gwctl_bytes(a, (double)number(j, "segment_bytes")),
+	    gwctl_bytes(b, (double)number(j, "free_bytes")));
+}
+
+static int
+no_arguments(const char *command, int argc)
+{
+	return argc > 1 ? gwctl_usage(command, "%s takes no argument", command) : GWCTL_OK;
+}
+
+int
+cmd_status(struct gwctl *g, int argc, char **argv)
+{
+	json_t *answer, *m;
+	char age[32], *s;
+	int r = no_arguments(argv[0], argc);
+
+	if (r || (r = request_send(g, "status", NULL, &answer)))
+		return r;
+	r = request_failed(answer);
+	if (g->json) {
+		request_print_json(answer);
+	} else if (r == GWCTL_OK) {
+		m = json_object_get(answer, "master");
+		s = mem_printf("sallyportd %s, up %s, config %s", text(m, "version"), gwctl_age(age, (double)number(m, "uptime_s")), text(m, "config"));
+		line("daemon", s);
+		mem_free(s);
+		line("gateway", text(m, "id"));
+		printf("%-10s %lld", "config", number(m, "generation"));
+		if (number(m, "generations_draining"))
+			printf(", %lld older draining", number(m, "generations_draining"));
+		printf("\n%-10s %lld: %lld rules, SHA-256 %.16s\n\n", "policy", number(m, "policy_generation"), number(m, "policy_rules"),
+		    text(m, "policy_digest"));
+		print_roles(g, json_object_get(m, "roles"));
+		putchar('\n');
+		print_listeners(g, json_object_get(m, "listeners"));
+		print_traffic(g, json_object_get(answer, "workers"));
+		print_journal(g, json_object_get(answer, "journal"));
+		print_not_answering(answer);
+	}
+	json_decref(answer);
+	return r;
+}
+
+int
+cmd_peers(struct gwctl *g, int argc, char **argv)
+{
+	static const char *const headings[] = { "PEER", "DOMAIN", "GATEWAY", "ADDRESS", "STATE", "DIALLED", "ROLE", "WORKER", "UP", "RTT",
+		"STREAMS", "TLS" };
+	static const unsigned flags[] = { 0, 0, 0, 0, 0, 0, 0, TABLE_RIGHT, TABLE_RIGHT, TABLE_RIGHT, TABLE_RIGHT, 0 };
+	json_t *answer, *p, *l;
+	struct table *t;
+	char age[32];
+	size_t i, k;
+	int r = no_arguments(argv[0], argc);
+
+	if (r || (r = request_send(g, "peers", NULL, &answer)))
+		return r;
+	r = request_failed(answer);
+	if (g->json) {
+		request_print_json(answer);
+	} else if (r == GWCTL_OK) {
+		t = table_new(headings, flags, 12);
+		json_array_foreach(json_object_get(answer, "peers"), i, p) {
+			json_t *links = json_object_get(p, "links");
+
+			if (json_array_size(links) == 0)
+				table_row(t, (const char *[]){ text(p, "name"), text(p, "domain"), NULL, NULL, "no link", NULL, NULL, NULL, NULL,
+				    NULL, NULL, NULL });
+			json_array_foreach(links, k, l) {
+				table_cell(t, "%s", text(p, "name"));
+				table_cell(t, "%s", text(p, "domain"));
+				table_cell(t, "%s", text(l, "gateway"));
+				table_cell(t, "%s", text(l, "address"));
+				table_cell(t, "%s", text(l, "state"));
+				table_cell(t, "%s", !strcmp(text(l, "direction"), "dialled") ? "by us" : "by the peer");
+				table_cell(t, "%s", text(l, "role"));
+				table_cell(t, "%lld", number(l, "worker"));
+				table_cell(t, "%s", gwctl_age(age, (double)number(l, "age_s")));
+				table_cell(t, "%.1f ms", json_number_value(json_object_get(l, "rtt_ms")));
+				table_cell(t, "%lld", number(l, "streams"));
+				table_cell(t, "%s %s", text(l, "cipher"), text(l, "group"));
+			}
+		}
+		table_print(t, g->color);
+		table_free(t);
+		print_not_answering(answer);
+	}
+	json_decref(answer);
+	return r;
+}
+
+int
+cmd_services(struct gwctl *g, int argc, char **argv)
+{
+	static const char *const headings[] = { "SERVICE", "HOST", "KIND", "WHERE", "RUNNING", "ALLOWED", "DENIED", "FAILED" };
+	static const unsigned flags[] = { 0, 0, 0, 0, TABLE_RIGHT, TABLE_RIGHT, TABLE_RIGHT, TABLE_RIGHT };
+	json_t *answer, *s, *e;
+	struct table *t;
+	size_t i, k;
+	int r = no_arguments(argv[0], argc);
+
+	if (r || (r = request_send(g, "services", NULL, &answer)))
+		return r;
+	r = request_failed(answer);
+	if (g->json) {
+		request_print_json(answer);
+	} else if (r == GWCTL_OK) {
+		t = table_new(headings, flags, 8);
+		json_array_foreach(json_object_get(answer, "services"), i, s) {
+			table_cell(t, "%s", text(s, "name"));
+			table_cell(t, "%s", text(s, "host"));
+			table_cell(t, "%s", text(s, "kind"));
+			if (json_is_string(json_object_get(s, "via")))
+				table_cell(t, "peer %s", text(s, "via"));
+			else
+				table_cell(t, "%zu endpoints", json_array_size(json_object_get(s, "endpoints")));
+			table_cell(t, "%lld", number(s, "active"));
+			table_cell(t, "%lld", number(s, "allowed"));
+			table_cell(t, "%lld", number(s, "denied"));
+			table_cell(t, "%lld", number(s, "failed"));
+			json_array_foreach(json_object_get(s, "endpoints"), k, e) {
+				table_row(t, (const char *[]){ "", "", "", text(e, "address"), "", "", "", "" });
+			}
+		}
+		table_print(t, g->color);
+		table_free(t);
+		print_not_answering(answer);
+	}
+	json_decref(answer);
+	return r;
+}

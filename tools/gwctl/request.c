@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tools/gwctl/request.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "gateway/base/buf.h"
+#include "gateway/base/mem.h"
+#include "gateway/config/config.h"
+
+#define DEFAULT_SOCKET "/run/sallyport/control.sock"
+#define ANSWER_MAX (64U << 20)
+#define ANSWER_S 130       /* a reload waits for its workers */
+
+/* -s, else what the config says, else the default: a group member may use the socket but not read the keys that a config names. */
+static char *
+socket_path(const struct gwctl *g)
+{
+	struct errs errs;
+	struct config *c;
+	char *path;
+
+	if (g->socket_path)
+		return mem_strdup(g->socket_path);
+	errs_init(&errs);
+	c = config_load(g->config_path, &errs);
+	path = mem_strdup(c ? c->control.socket : DEFAULT_SOCKET);
+	config_free(c);
+	errs_fini(&errs);
+	return path;
+}
+
+static int
+unreachable(const char *path)
+{
+	const char *next = "is sallyportd running? -s SOCKET names another socket";
+
+	if (errno == EACCES || errno == EPERM)
+		next = "run it as root or as a member of the socket's group";
+	else if (errno == ENOENT)
+		next = "is sallyportd running, and is this its config (-c) or socket (-s)?";
+	gwctl_error("cannot reach sallyportd at %s: %s; %s", path, strerror(errno), next);
+	return GWCTL_UNREACHABLE;
+}
+
+static int
+dial(const char *path)
+{
+	const struct timeval limit = { .tv_sec = ANSWER_S };
+	struct sockaddr_un un = { .sun_family = AF_UNIX };
+	int fd;
+
+	if (strlen(path) >= sizeof(un.sun_path)) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	memcpy(un.sun_path, path, strlen(path));
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -1;
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+	if (connect(fd, (const struct sockaddr *)&un, sizeof(un)) < 0) {
+		int saved = errno;
+
+		close(fd);
+		errno = saved;
+		return -1;
+	}
+	return fd;
+}
+
+static char *
+compose(const char *command, const char *level)
+{
+	const char *sudo_uid = getenv("SUDO_UID");
+	json_t *o = json_object();
+	char *s, *line;
+
+	json_object_set_new(o, "command", json_string(command));
+	if (level)
+		json_object_set_new(o, "level", json_string(level));
+	if (sudo_uid && json_object_set_new(o, "sudo_uid", json_string(sudo_uid)) < 0)
+		json_object_del(o, "sudo_uid");
+	s = json_dumps(o, JSON_COMPACT);
+	line = mem_printf("%s\n", s ? s : "{}");
+	free(s);
+	json_decref(o);
+	return line;
+}
+
+/* 0 with a line in *in, or -1 with errno. */
+static int
+exchange(int fd, const char *line, struct buf *in)
+{
+	size_t sent = 0, n = strlen(line);
+	ssize_t r;
+
+	while (sent < n) {
+		r = send(fd, line + sent, n - sent, MSG_NOSIGNAL);
+		if (r <= 0)
+			return -1;
+		sent += (size_t)r;
+	}
+	for (;;) {
+		uint8_t *to = buf_reserve(in, 65536);
+
+		if (!to) {
+			errno = EMSGSIZE;
+			return -1;
+		}
+		r = recv(fd, to, 65536, 0);
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r == 0)
+			errno = ECONNRESET;
+		if (r <= 0)
+			return -1;
+		in->len += (size_t)r;
+		if (in->data[in->len - 1] == '\n')
+			return 0;
+	}
+}
+
+int
+request_send(struct gwctl *g, const char *command, const char *level, json_t **answer)
+{
+	char *path = socket_path(g), *line = compose(command, level);
+	struct buf in;
+	int fd = dial(path), result = GWCTL_OK;
+
+	*answer = NULL;
+	buf_init(&in, ANSWER_MAX);
+	if (fd < 0 || exchange(fd, line, &in) < 0) {
+		result = unreachable(path);
+	} else {
+		*answer = json_loadb((const char *)in.data, in.len, 0, NULL);
+		if (!json_is_object(*answer)) {
+			json_decref(*answer);
+			*answer = NULL;
+			result = gwctl_error("the daemon at %s answers what is no JSON object; is it of this version?", path);
+		}
+	}
+	if (fd >= 0)
+		close(fd);
+	buf_fini(&in);
+	mem_free(line);
+	mem_free(path);
+	return result;
+}
+
+int
+request_failed(const json_t *answer)
+{
+	const char *error = json_string_value(json_object_get(answer, "error"));
+
+	if (json_is_true(json_object_get(answer, "ok")))
+		return GWCTL_OK;
+	if (error)
+		gwctl_error("%s", error);
+	return GWCTL_FAILED;
+}
+
+void
+request_print_json(const json_t *answer)
+{
+	json_dumpf(answer, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
+	putchar('\n');
+}

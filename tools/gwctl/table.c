@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "gateway/base/mem.h"
+#include "tools/gwctl/gwctl.h"
+
+struct table {
+	const char *const *headings;
+	const unsigned *flags;
+	size_t columns;
+	char **cells;      /* owned; rows one after the other */
+	size_t n, cap;
+};
+
+struct table *
+table_new(const char *const *headings, const unsigned *flags, size_t columns)
+{
+	struct table *t = mem_zalloc(sizeof(*t));
+
+	t->headings = headings;
+	t->flags = flags;
+	t->columns = columns;
+	return t;
+}
+
+static void
+add(struct table *t, const char *text)
+{
+	mem_grow(&t->cells, &t->cap, t->n + 1, sizeof(*t->cells));
+	t->cells[t->n++] = gwctl_safe(text);
+}
+
+void
+table_cell(struct table *t, const char *fmt, ...)
+{
+	char text[4096];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	add(t, text);
+}
+
+void
+table_row(struct table *t, const char *const *cells)
+{
+	for (size_t i = 0; i < t->columns; i++)
+		add(t, cells[i] ? cells[i] : "-");
+}
+
+static void
+print_row(const struct table *t, const char *const *cells, const size_t *width)
+{
+	for (size_t i = 0; i < t->columns; i++) {
+		int w = (int)width[i];
+
+		if (t->flags && t->flags[i] & TABLE_RIGHT)
+			printf("%*s", w, cells[i]);
+		else if (i + 1 < t->columns)
+			printf("%-*s", w, cells[i]);
+		else
+			fputs(cells[i], stdout);
+		fputs(i + 1 < t->columns ? "  " : "", stdout);
+	}
+}
+
+void
+table_print(const struct table *t, bool color)
+{
+	size_t *width = mem_array(t->columns, sizeof(*width));
+
+	for (size_t i = 0; i < t->columns; i++)
+		width[i] = strlen(t->headings[i]);
+	for (size_t i = 0; i < t->n; i++)
+		if (strlen(t->cells[i]) > width[i % t->columns])
+			width[i % t->columns] = strlen(t->cells[i]);
+	fputs(color ? "\033[1m" : "", stdout);
+	print_row(t, t->headings, width);
+	puts(color ? "\033[0m" : "");
+	for (size_t i = 0; i + t->columns <= t->n; i += t->columns) {
+		print_row(t, (const char *const *)&t->cells[i], width);
+		putchar('\n');
+	}
+	mem_free(width);
+}
+
+void
+table_free(struct table *t)
+{
+	if (!t)
+		return;
+	for (size_t i = 0; i < t->n; i++)
+		mem_free(t->cells[i]);
+	mem_free(t->cells);
+	mem_free(t);
+}
