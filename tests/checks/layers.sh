@@ -6,15 +6,15 @@ cd "$(dirname "$0")/../.." || exit 2
 table='
 gateway/base      :
 gateway/http1     : gateway/base
-gateway/http2     : gateway/base
 policy            : gateway/base
 pki               : gateway/base
 gateway/process   : gateway/base
 gateway/config    : gateway/base policy pki
-gateway/io        : gateway/base gateway/process gateway/config
+gateway/io        : gateway/base gateway/http1
+gateway/http2     : gateway/base gateway/http1 gateway/io
 gateway/keys      : gateway/base gateway/process gateway/config pki
 gateway/audit     : gateway/base gateway/process gateway/config
-gateway/tls       : gateway/base gateway/process gateway/config pki gateway/io gateway/keys
+gateway/tls       : gateway/base gateway/process gateway/config pki gateway/http1 gateway/io gateway/keys
 gateway/link      : gateway/base gateway/process gateway/config policy pki gateway/http1 gateway/http2 gateway/io gateway/audit gateway/tls
 gateway/upstream  : gateway/base gateway/process gateway/config gateway/http1 gateway/io gateway/audit
 gateway/exchange  : gateway/base gateway/process gateway/config policy pki gateway/http1 gateway/http2 gateway/io gateway/keys gateway/audit gateway/tls gateway/link gateway/upstream

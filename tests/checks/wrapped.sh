@@ -18,7 +18,7 @@ only 'nghttp2/' gateway/http2 gateway/link
 only 'event2/|event\.h|evutil' gateway/io
 only 'libconfig' gateway/config
 only 'seccomp|linux/landlock|linux/seccomp' gateway/process
-only 'jansson' gateway/control gateway/process gateway/main tools/gwctl
+only 'jansson' gateway/control gateway/main pki tools/gwctl
 # Of OpenSSL, base needs digests and random bytes, and nothing of TLS or X.509.
 if grep -nE '#[[:space:]]*include[[:space:]]*<openssl/(ssl|x509|pem|engine|provider)' -r gateway/base; then
 	echo "gateway/base: includes OpenSSL beyond digests and random bytes"
