@@ -212,41 +212,41 @@ json_list(char *const *list, size_t n)
 }
 
 static char *
-dump_base64url(json_t *j)
+dump(json_t *j, size_t flags)
 {
-	char *text = json_dumps(j, JSON_COMPACT | JSON_PRESERVE_ORDER), *encoded = to_base64url(text, strlen(text));
+	char *text = json_dumps(j, flags | JSON_PRESERVE_ORDER), *copy = mem_strdup(text);
 
 	free(text);
 	json_decref(j);
-	return encoded;
+	return copy;
 }
 
 char *
 pairfile_write(struct pairfile *p, struct evp_pkey_st *key)
 {
-	char *x, *header, *payload, *input, *sig, *text, *out = NULL;
+	char *x, *plain, *header, *payload, *input, *sig, *text, *out = NULL;
 	uint8_t signature[64];
-	json_t *j;
 
 	if (pkey_public(key, p->key) != 0)
 		return NULL;
 	x = to_base64url(p->key, sizeof(p->key));
-	header = dump_base64url(json_pack("{s:s, s:s, s:{s:s, s:s, s:s}}", "alg", "EdDSA", "typ", HEADER_TYPE, "jwk", "kty", "OKP", "crv", "Ed25519", "x", x));
-	payload = dump_base64url(json_pack("{s:i, s:s, s:o, s:o, s:s, s:I, s:I}", "version", 1, "domain", p->domain, "gateways",
+	plain = dump(json_pack("{s:s, s:s, s:b, s:[s], s:{s:s, s:s, s:s}}", "alg", "EdDSA", "typ", HEADER_TYPE, "b64", 0, "crit", "b64",
+	    "jwk", "kty", "OKP", "crv", "Ed25519", "x", x), JSON_COMPACT);
+	header = to_base64url(plain, strlen(plain));
+	payload = dump(json_pack("{s:i, s:s, s:o, s:o, s:s, s:I, s:I}", "version", 1, "domain", p->domain, "gateways",
 	    json_list(p->gateways, p->ngateways), "addresses", json_list(p->addresses, p->naddresses), "bundle", p->bundle_pem, "created",
-	    (json_int_t)p->created, "expires", (json_int_t)p->expires));
+	    (json_int_t)p->created, "expires", (json_int_t)p->expires), JSON_COMPACT);
 	input = mem_printf("%s.%s", header, payload);
 	if (pkey_sign(key, input, strlen(input), signature) == 0) {
 		make_code(p->code, input);
 		sig = to_base64url(signature, sizeof(signature));
-		j = json_pack("{s:s, s:s, s:s}", "protected", header, "payload", payload, "signature", sig);
-		text = json_dumps(j, JSON_INDENT(1) | JSON_PRESERVE_ORDER);
+		text = dump(json_pack("{s:s, s:s, s:s}", "payload", payload, "protected", header, "signature", sig), JSON_INDENT(1));
 		out = mem_printf("%s\n", text);
-		free(text);
-		json_decref(j);
+		mem_free(text);
 		mem_free(sig);
 	}
 	mem_free(x);
+	mem_free(plain);
 	mem_free(header);
 	mem_free(payload);
 	mem_free(input);
@@ -283,10 +283,15 @@ read_header(const char *encoded, uint8_t key[32])
 	const char *fault = "a header that is not a pairing file's", *x;
 	size_t n, key_len;
 	uint8_t *text = from_base64url(encoded, &n), *raw = NULL;
-	json_t *j = text ? object_of(text, n, 3) : NULL, *jwk = json_object_get(j, "jwk");
+	json_t *j = text ? object_of(text, n, 5) : NULL, *jwk = json_object_get(j, "jwk"), *crit = json_object_get(j, "crit");
+	const char *critical = json_string_value(json_array_get(crit, 0));
 
-	if (j == NULL || !is_text(j, "alg", "EdDSA") || !is_text(j, "typ", HEADER_TYPE) || !json_is_object(jwk) || json_object_size(jwk) != 3 ||
-	    !is_text(jwk, "kty", "OKP") || !is_text(jwk, "crv", "Ed25519"))
+	if (j == NULL || !is_text(j, "alg", "EdDSA") || !is_text(j, "typ", HEADER_TYPE) || !json_is_false(json_object_get(j, "b64")))
+		goto out;
+	/* RFC 7797 6: who does not know b64 must refuse. */
+	if (json_array_size(crit) != 1 || critical == NULL || strcmp(critical, "b64") != 0)
+		goto out;
+	if (!json_is_object(jwk) || json_object_size(jwk) != 3 || !is_text(jwk, "kty", "OKP") || !is_text(jwk, "crv", "Ed25519"))
 		goto out;
 	x = json_string_value(json_object_get(jwk, "x"));
 	raw = x ? from_base64url(x, &key_len) : NULL;
@@ -318,12 +323,10 @@ read_list(const json_t *a, char ***list, size_t *n)
 }
 
 static const char *
-read_payload(struct pairfile *out, const char *encoded)
+read_payload(struct pairfile *out, const char *text)
 {
 	const char *fault = "content that is not a pairing file's";
-	size_t n;
-	uint8_t *text = from_base64url(encoded, &n);
-	json_t *j = text ? object_of(text, n, 7) : NULL, *version = json_object_get(j, "version");
+	json_t *j = object_of((const uint8_t *)text, strlen(text), 7), *version = json_object_get(j, "version");
 	json_t *created = json_object_get(j, "created"), *expires = json_object_get(j, "expires");
 
 	if (j && json_is_integer(version) && json_integer_value(version) != 1) {
@@ -343,7 +346,6 @@ read_payload(struct pairfile *out, const char *encoded)
 	fault = pairfile_fault(out);
 out:
 	json_decref(j);
-	mem_free(text);
 	return fault;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Pairing files: what one domain tells another to be paired with it. A flattened JWS (RFC 7515 7.2.2) signed with
- * Ed25519 (RFC 8037), whose key stands in the protected header: the file proves that one key wrote all of it, and the code that two
- * operators compare by phone proves which file that was.
+ * Pairing files: what one domain tells another to be paired with it. A flattened JWS (RFC 7515 7.2.2) whose payload is
+ * not encoded (RFC 7797), so that people can read it, signed with Ed25519 (RFC 8037), whose key stands in the protected header: the
+ * file proves that one key wrote all of it, and the code that two operators compare by phone proves which file that was.
  *
  * The code: SHA-256 over "sallyport pairing code 1", a zero octet and the JWS signing input (header with the key, then the
  * payload), as six groups of five digits: 99 bits, easy to say in any language.

@@ -4,6 +4,8 @@
  * parser is reached; any other is a whole file.
  */
 #include <assert.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,28 +30,67 @@ base64url(const void *p, size_t n)
 	return s;
 }
 
+/* A JSON string: what is not printable ASCII as \u00HH, which makes Latin-1 of any octet but NUL. */
 static char *
-wrap(const uint8_t *payload, size_t n)
+json_text(const char *p)
+{
+	char *s = mem_alloc(6 * strlen(p) + 1), *o = s;
+
+	for (; *p; p++) {
+		if (*p >= ' ' && *p <= '~' && *p != '"' && *p != '\\')
+			*o++ = *p;
+		else
+			o += snprintf(o, 7, "\\u%04x", (unsigned)(uint8_t)*p);
+	}
+	*o = 0;
+	return s;
+}
+
+/* What the reader will see of it: Latin-1 as UTF-8. */
+static char *
+utf8(const char *p)
+{
+	char *s = mem_alloc(2 * strlen(p) + 1), *o = s;
+
+	for (; *p; p++) {
+		uint8_t c = (uint8_t)*p;
+
+		if (c >= 0x80) {
+			*o++ = (char)(0xc0 | c >> 6);
+			*o++ = (char)(0x80 | (c & 0x3f));
+		} else {
+			*o++ = (char)c;
+		}
+	}
+	*o = 0;
+	return s;
+}
+
+static char *
+wrap(const uint8_t *data, size_t n)
 {
 	static struct evp_pkey_st *key;
+	char *payload = mem_strndup((const char *)data, n), *quoted = json_text(payload), *seen = utf8(payload);
+	char *x, *json, *header, *input, *s, *file;
 	uint8_t pub[32], sig[64];
-	char *x, *json, *header, *body, *input, *s, *file;
 
 	if (key == NULL)
 		key = pkey_new(PKEY_ED25519);
 	pkey_public(key, pub);
 	x = base64url(pub, sizeof(pub));
-	json = mem_printf("{\"alg\":\"EdDSA\",\"typ\":\"sallyport-pairing\",\"jwk\":{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"%s\"}}", x);
+	json = mem_printf("{\"alg\":\"EdDSA\",\"typ\":\"sallyport-pairing\",\"b64\":false,\"crit\":[\"b64\"],"
+			  "\"jwk\":{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"%s\"}}", x);
 	header = base64url(json, strlen(json));
-	body = base64url(payload, n);
-	input = mem_printf("%s.%s", header, body);
+	input = mem_printf("%s.%s", header, seen);
 	assert(pkey_sign(key, input, strlen(input), sig) == 0);
 	s = base64url(sig, sizeof(sig));
-	file = mem_printf("{\"protected\":\"%s\",\"payload\":\"%s\",\"signature\":\"%s\"}", header, body, s);
+	file = mem_printf("{\"payload\":\"%s\",\"protected\":\"%s\",\"signature\":\"%s\"}", quoted, header, s);
+	mem_free(payload);
+	mem_free(quoted);
+	mem_free(seen);
 	mem_free(x);
 	mem_free(json);
 	mem_free(header);
-	mem_free(body);
 	mem_free(input);
 	mem_free(s);
 	return file;
@@ -58,8 +99,9 @@ wrap(const uint8_t *payload, size_t n)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	char *text = size > 0 && data[0] == 'P' ? wrap(data + 1, size - 1) : mem_strndup((const char *)data, size);
-	size_t len = size > 0 && data[0] == 'P' ? strlen(text) : size;
+	bool payload = size > 0 && data[0] == 'P';
+	char *text = payload ? wrap(data + 1, size - 1) : mem_strndup((const char *)data, size);
+	size_t len = payload ? strlen(text) : size;
 	struct pairfile p;
 	const char *why = NULL;
 
@@ -68,6 +110,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		assert(strlen(p.code) == PAIRFILE_CODE_LEN && pairfile_code_matches(&p, p.code));
 	} else {
 		assert(why != NULL && p.domain == NULL);
+		/* What wrap() signs, the reader takes for signed: its payload is what gets judged. */
+		assert(!payload || size > PAIRFILE_MAX / 8 || strcmp(why, "altered after it was signed") != 0);
 	}
 	pairfile_fini(&p);
 	mem_free(text);

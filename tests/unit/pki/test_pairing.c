@@ -196,7 +196,7 @@ altered(void **state)
 		assert_int_equal(pairfile_read(&p, text, i, &why), i + 1 >= n ? PAIRFILE_OK : PAIRFILE_MALFORMED);
 		pairfile_fini(&p);
 	}
-	assert_true(altered_ones > 1000);
+	assert_true(altered_ones > 800);
 	mem_free(text);
 }
 
@@ -269,7 +269,8 @@ refusals(void **state)
 	(void)state;
 
 	assert_int_equal(accept_file(dir, "{}", code, zoo_now, "hud.example"), PAIRING_MALFORMED);
-	strstr(changed, "payload")[40] ^= 1;
+	assert_non_null(strstr(changed, "203.0.113.20")); /* people can read it */
+	strstr(changed, "203.0.113.20")[0] = '1';
 	assert_int_equal(accept_file(dir, changed, code, zoo_now, "hud.example"), PAIRING_ALTERED);
 	assert_int_equal(accept_file(dir, text, code, zoo_now, "irs.example"), PAIRING_OWN_DOMAIN);
 	assert_int_equal(accept_file(dir, text, code, zoo_now + PAIRFILE_LIFETIME_S, "hud.example"), PAIRING_EXPIRED);
