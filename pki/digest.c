@@ -8,7 +8,7 @@
 #include "gateway/base/esc.h"
 #include "gateway/base/mem.h"
 
-struct digest {
+struct digest_run {
 	EVP_MD_CTX *ctx;
 };
 
@@ -22,10 +22,10 @@ must(int ok)
 	abort();
 }
 
-struct digest *
-digest_new(void)
+struct digest_run *
+digest_begin(void)
 {
-	struct digest *d = mem_zalloc(sizeof(*d));
+	struct digest_run *d = mem_zalloc(sizeof(*d));
 
 	d->ctx = EVP_MD_CTX_new();
 	must(d->ctx != NULL && EVP_DigestInit_ex(d->ctx, EVP_sha256(), NULL));
@@ -33,21 +33,21 @@ digest_new(void)
 }
 
 void
-digest_update(struct digest *d, const void *p, size_t n)
+digest_update(struct digest_run *d, const void *p, size_t n)
 {
 	if (n > 0)
 		must(EVP_DigestUpdate(d->ctx, p, n));
 }
 
 void
-digest_final(struct digest *d, uint8_t out[DIGEST_SHA256_LEN])
+digest_final(struct digest_run *d, uint8_t out[DIGEST_SHA256_LEN])
 {
 	must(EVP_DigestFinal_ex(d->ctx, out, NULL));
-	digest_free(d);
+	digest_cancel(d);
 }
 
 void
-digest_free(struct digest *d)
+digest_cancel(struct digest_run *d)
 {
 	if (!d)
 		return;
@@ -58,7 +58,7 @@ digest_free(struct digest *d)
 void
 digest_sha256(uint8_t out[DIGEST_SHA256_LEN], const void *p, size_t n)
 {
-	struct digest *d = digest_new();
+	struct digest_run *d = digest_begin();
 
 	digest_update(d, p, n);
 	digest_final(d, out);

@@ -161,7 +161,7 @@ make_code(char out[PAIRFILE_CODE_LEN + 1], const char *signing_input)
 {
 	static const char label[] = "sallyport pairing code 1"; /* with its NUL */
 	uint8_t hash[DIGEST_SHA256_LEN];
-	struct digest *d = digest_new();
+	struct digest_run *d = digest_begin();
 
 	digest_update(d, label, sizeof(label));
 	digest_update(d, signing_input, strlen(signing_input));

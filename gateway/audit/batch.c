@@ -42,6 +42,7 @@ struct batch {
 	uint8_t *out;
 	size_t out_len, out_cap;
 	uint8_t *leaves;
+	struct digest_text *line;  /* the records in "out" */
 	size_t records;
 	bool formatted;
 };
@@ -59,6 +60,7 @@ struct batch *batch_new(struct store *s, struct inflight *t, struct record_forma
 	b->arena = mem_alloc(ARENA_BYTES);
 	b->item = mem_array(BATCH_ITEMS + 2 * NOTES, sizeof(*b->item));
 	b->leaves = mem_alloc((BATCH_ITEMS + 2 * NOTES) * DIGEST_LEN);
+	b->line = mem_array(BATCH_ITEMS + 2 * NOTES, sizeof(*b->line));
 	return b;
 }
 
@@ -72,6 +74,7 @@ void batch_free(struct batch *b)
 	mem_free(b->arena);
 	mem_free(b->item);
 	mem_free(b->leaves);
+	mem_free(b->line);
 	mem_free(b->out);
 	mem_free(b);
 }
@@ -248,11 +251,10 @@ static void stamp(struct record *r, uint64_t claimed_us, uint64_t wall_us)
 
 static size_t write_item(struct batch *b, struct item *it, uint8_t *out, uint64_t wall_us, uint64_t sync)
 {
-	struct store_chain *chain = store_chain(b->store);
 	struct audit_fields own, open;
 	struct audit_event e;
 	uint64_t mem[16];
-	struct record r = {.msg = it->msg, .severity = it->severity, .seq = chain->seq + 1, .prev = chain->prev, .wall_us = wall_us,
+	struct record r = {.msg = it->msg, .severity = it->severity, .seq = it->seq, .wall_us = wall_us,
 		.instance = it->instance, .pos = it->pos, .worker = it->name, .sync = sync, .open_mask = UINT64_MAX, .count = it->count};
 
 	if (it->kind == ORPHAN) {
@@ -284,9 +286,8 @@ static size_t write_item(struct batch *b, struct item *it, uint8_t *out, uint64_
 static void format(struct batch *b, uint64_t wall_us)
 {
 	struct store_chain *chain = store_chain(b->store);
-	struct digest *d = store_digest(b->store);
-	uint64_t total = 0;
 	size_t need = batch_need(b) + 64;
+	uint64_t total = 0;
 
 	if (need > b->out_cap) {
 		mem_free(b->out);
@@ -298,19 +299,18 @@ static void format(struct batch *b, uint64_t wall_us)
 	b->out_len = b->records = 0;
 	for (uint32_t i = 0; i < b->n; i++) {
 		struct item *it = &b->item[i];
-		uint8_t *out = b->out + b->out_len, *leaf = b->leaves + b->records * DIGEST_LEN;
 
 		if (it->gone)
 			continue;
-		size_t n = write_item(b, it, out, wall_us, b->records + 1 == total ? total : 0);
-		digest_leaf(d, out, n, leaf);
-		out[n] = '\n';
-		b->out_len += n + 1;
-		b->records++;
 		it->seq = ++chain->seq;
-		memcpy(chain->prev, leaf, DIGEST_LEN);
-		merkle_append(&chain->tree, d, leaf);
+		b->line[b->records].p = b->out + b->out_len;
+		size_t n = write_item(b, it, b->out + b->out_len, wall_us, b->records + 1 == total ? total : 0);
+		b->line[b->records++].n = n;
+		b->out[b->out_len + n] = '\n';
+		b->out_len += n + 1;
 	}
+	digest_chain(store_digest(b->store), b->line, b->records, record_set_prev, RECORD_TAIL, chain->prev, b->leaves);
+	merkle_append_all(&chain->tree, store_digest(b->store), b->leaves, b->records);
 	b->formatted = true;
 }
 

@@ -60,3 +60,20 @@ void digest_plain(struct digest *d, const void *p, size_t n, uint8_t out[DIGEST_
 {
 	hash(d, p, n, NULL, 0, out);
 }
+
+void digest_chain(struct digest *d, const struct digest_text *text, size_t n, void (*set_prev)(uint8_t *p, size_t n, const uint8_t *prev),
+    size_t tail, uint8_t prev[DIGEST_LEN], uint8_t *leaves)
+{
+	(void)tail;
+	for (size_t i = 0; i < n; i++) {
+		set_prev(text[i].p, text[i].n, prev);
+		digest_leaf(d, text[i].p, text[i].n, prev);
+		memcpy(leaves + i * DIGEST_LEN, prev, DIGEST_LEN);
+	}
+}
+
+void digest_nodes(struct digest *d, const uint8_t *in, size_t n, uint8_t *out)
+{
+	for (size_t i = 0; i < n; i++)
+		digest_node(d, in + 2 * i * DIGEST_LEN, in + (2 * i + 1) * DIGEST_LEN, out + i * DIGEST_LEN);
+}

@@ -4,6 +4,8 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "gateway/base/mem.h"
+
 void merkle_init(struct merkle *m)
 {
 	m->size = 0;
@@ -19,6 +21,32 @@ void merkle_append(struct merkle *m, struct digest *d, const uint8_t leaf[DIGEST
 		digest_node(d, m->node[k], h, h);
 	memcpy(m->node[k], h, DIGEST_LEN);
 	m->size++;
+}
+
+void merkle_append_all(struct merkle *m, struct digest *d, const uint8_t *leaves, size_t n)
+{
+	/* One hash more than there are: at each level the complete subtree that waits there comes first. */
+	uint8_t *level = mem_alloc((n + 1) * DIGEST_LEN);
+	uint64_t size = m->size;
+
+	m->size += n;
+	memcpy(level + DIGEST_LEN, leaves, n * DIGEST_LEN);
+	for (unsigned k = 0; n > 0; k++) {
+		uint8_t *first = level + DIGEST_LEN;
+
+		if (size >> k & 1) {
+			first -= DIGEST_LEN;
+			memcpy(first, m->node[k], DIGEST_LEN);
+			n++;
+		}
+		if (n & 1)
+			memcpy(m->node[k], first + (n - 1) * DIGEST_LEN, DIGEST_LEN);
+		n /= 2;
+		digest_nodes(d, first, n, first);
+		if (first == level)
+			memmove(level + DIGEST_LEN, level, n * DIGEST_LEN);
+	}
+	mem_free(level);
 }
 
 void merkle_root(const struct merkle *m, struct digest *d, uint8_t out[DIGEST_LEN])

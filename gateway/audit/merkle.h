@@ -19,6 +19,8 @@ struct merkle {
 
 void merkle_init(struct merkle *m);
 void merkle_append(struct merkle *m, struct digest *d, const uint8_t leaf[DIGEST_LEN]);
+/* The same for n leaves at once, level by level. */
+void merkle_append_all(struct merkle *m, struct digest *d, const uint8_t *leaves, size_t n);
 void merkle_root(const struct merkle *m, struct digest *d, uint8_t out[DIGEST_LEN]); /* of no leaf: H() */
 
 /* From leaves in memory. merkle_root_of() is the definition itself (2.1.1), for checking. */

@@ -196,9 +196,10 @@ static bool own_field(struct parse_record *r, int id, struct parse_text t)
 /* ` name="value"` and so on up to the closing bracket */
 static int params(struct parse_record *r, struct cursor *c, const char **why)
 {
-	static const uint8_t first[] = {SCHEMA_SEQ, SCHEMA_PREV, SCHEMA_SRC, SCHEMA_WORKER};
+	static const uint8_t first[] = {SCHEMA_SEQ, SCHEMA_SRC, SCHEMA_WORKER};
 	uint64_t own = 0;
 	unsigned n = 0;
+	int last = -1;
 
 	while (take(c, " ")) {
 		const char *name = c->p;
@@ -218,10 +219,11 @@ static int params(struct parse_record *r, struct cursor *c, const char **why)
 		}
 		int id = schema_field_by_name(name, len);
 		if (n < sizeof(first) && id != first[n]) {
-			*why = "seq, prev, src and worker do not come first";
+			*why = "seq, src and worker do not come first";
 			return -1;
 		}
 		n++;
+		last = id;
 		if (id < 0) {
 			r->unknown++;
 			continue;
@@ -246,8 +248,8 @@ static int params(struct parse_record *r, struct cursor *c, const char **why)
 		}
 		r->f[id] = t;
 	}
-	if (n < sizeof(first)) {
-		*why = "seq, prev, src and worker do not come first";
+	if (n <= sizeof(first) || last != SCHEMA_PREV) {
+		*why = "prev does not come last";
 		return -1;
 	}
 	return 0;

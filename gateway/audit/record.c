@@ -62,11 +62,10 @@ static inline uint64_t spread(uint32_t v)
 	return x + UINT64_C(0x3030303030303030) + above * ('a' - '0' - 10);
 }
 
-static uint8_t *put_digest(uint8_t *o, const uint8_t *p)
+static void put_digest(uint8_t *o, const uint8_t *p)
 {
 	for (unsigned i = 0; i < DIGEST_LEN; i += 4, o += 8)
 		le_put64(o, spread(le_get32(p + i)));
-	return o;
 }
 
 /* Any octet of x that a value cannot have as it is: below 0x20, 0x7f and above, quote, backslash, bracket. */
@@ -241,8 +240,6 @@ size_t record_write(struct record_format *rf, uint8_t *out, const struct record 
 	o = put(o, " [" SCHEMA_SD_ID, sizeof(" [" SCHEMA_SD_ID) - 1);
 
 	o = put_number(o, SCHEMA_SEQ, r->seq);
-	o = put_digest(put_lead(o, SCHEMA_PREV), r->prev);
-	*o++ = '"';
 	o = put_hex64(put_lead(o, SCHEMA_SRC), r->instance);
 	*o++ = ':';
 	if (r->pos == RECORD_NONE)
@@ -271,6 +268,13 @@ size_t record_write(struct record_format *rf, uint8_t *out, const struct record 
 			o = put_number(o, SCHEMA_ATTEMPT, r->attempt);
 	}
 	o = put_fields(o, r);
-	*o++ = ']';
+	o = put_lead(o, SCHEMA_PREV);
+	memset(o, '0', 2 * DIGEST_LEN);
+	o = put(o + 2 * DIGEST_LEN, "\"]", 2);
 	return (size_t)(o - out);
+}
+
+void record_set_prev(uint8_t *record, size_t n, const uint8_t prev[DIGEST_LEN])
+{
+	put_digest(record + n - RECORD_TAIL, prev);
 }

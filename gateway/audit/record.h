@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One journal record as text (RFC 5424 6): "<PRI>1 TIME HOST sallyport PID MSGID [sallyport@PEN name="value" …]", without
- * its newline. The first parameters are always seq, prev, src and worker.
+ * its newline. The first parameters are always seq, src and worker; the last one is prev, the leaf hash of the record before.
+ * prev is last so that the hashes of a batch's records can be worked on together up to there; only the last two or three blocks
+ * of each need the record before.
  *
  * Values: what is not printable (control bytes, DEL, C1 and bidirectional controls, line and paragraph separators, anything that is
  * not UTF-8) and the backslash itself become \xHH; then the three escapes of RFC 5424 6.3.3 are applied. So a record is one line, whatever was
@@ -35,7 +37,6 @@ struct record {
 	enum schema_msg msg;
 	unsigned severity;
 	uint64_t seq;
-	const uint8_t *prev;       /* leaf hash of the record before, DIGEST_LEN octets */
 	uint64_t wall_us;          /* TIMESTAMP */
 	uint64_t claimed_us;       /* the producer's clock, when it is not to be believed; 0: left out */
 	uint64_t instance;         /* src: producer's instance and where in its ring; pos RECORD_NONE: not from a ring */
@@ -55,6 +56,9 @@ struct record {
 void record_format_init(struct record_format *rf, const char *host, long pid);
 /* Writes the record and returns its length; out has RECORD_HEAD_MAX + 5 × the lengths of both events. */
 size_t record_write(struct record_format *rf, uint8_t *out, const struct record *r);
+/* Into a record of n octets that record_write() made, which leaves it all zeros. */
+#define RECORD_TAIL (2 * DIGEST_LEN + 2) /* from the first digit of prev to the end */
+void record_set_prev(uint8_t *record, size_t n, const uint8_t prev[DIGEST_LEN]);
 /* The escaped value alone; returns the length, at most 5n. */
 size_t record_escape(uint8_t *out, const uint8_t *p, size_t n);
 /* The bits of schema_fields[].repeat. */

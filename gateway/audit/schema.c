@@ -53,7 +53,6 @@ const struct schema_field schema_fields[SCHEMA_FIELDS] = {
 	[AUDIT_F_PROTOCOL] = F("protocol", false, true),
 	[AUDIT_F_UPLINK_EXCHANGE] = F("uplink_exchange", false, false),
 	[SCHEMA_SEQ] = F("seq", true, false),
-	[SCHEMA_PREV] = F("prev", false, false),
 	[SCHEMA_SRC] = F("src", false, false),
 	[SCHEMA_WORKER] = F("worker", false, false),
 	[SCHEMA_SYNC] = F("sync", true, false),
@@ -61,6 +60,7 @@ const struct schema_field schema_fields[SCHEMA_FIELDS] = {
 	[SCHEMA_OPEN_SEQ] = F("open", true, false),
 	[SCHEMA_EXCHANGE_ID] = F("exchange", false, false),
 	[SCHEMA_ATTEMPT] = F("attempt", true, false),
+	[SCHEMA_PREV] = F("prev", false, false),
 };
 
 /* What, who, to what, with which outcome, why; then where, and how much. */

@@ -37,10 +37,10 @@ enum schema_msg {
 	SCHEMA_MSGS,
 };
 
-/* Fields that the journal itself writes; they come before those of the event, in this order. */
+/* Fields that the journal itself writes: prev comes last, the others before those of the event. */
 enum schema_own {
-	SCHEMA_SEQ = AUDIT_FIELDS, SCHEMA_PREV, SCHEMA_SRC, SCHEMA_WORKER, SCHEMA_SYNC, SCHEMA_AT, SCHEMA_OPEN_SEQ, SCHEMA_EXCHANGE_ID,
-	SCHEMA_ATTEMPT,
+	SCHEMA_SEQ = AUDIT_FIELDS, SCHEMA_SRC, SCHEMA_WORKER, SCHEMA_SYNC, SCHEMA_AT, SCHEMA_OPEN_SEQ, SCHEMA_EXCHANGE_ID,
+	SCHEMA_ATTEMPT, SCHEMA_PREV,
 	SCHEMA_FIELDS,
 };
 

@@ -22,7 +22,7 @@
 struct policy_files {
 	const struct config *c;
 	struct errs *errs;
-	struct digest *digest;
+	struct digest_run *digest;
 	char **names;
 	size_t nnames, names_cap;
 	struct policy_file {
@@ -206,13 +206,13 @@ fini(struct policy_files *pf)
 	}
 	mem_free(pf->files);
 	mem_free(pf->names);
-	digest_free(pf->digest);
+	digest_cancel(pf->digest);
 }
 
 int
 config_policy_compile(const struct config *c, uint64_t generation, struct buf *image, struct errs *errs)
 {
-	struct policy_files pf = { .c = c, .errs = errs, .digest = digest_new() };
+	struct policy_files pf = { .c = c, .errs = errs, .digest = digest_begin() };
 	size_t before = errs->errors, start = image->len;
 	int rc = -1;
 

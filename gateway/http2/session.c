@@ -26,6 +26,7 @@ struct h2 {
 	void *owner;
 	LIST_HEAD(, h2_stream) streams;
 	unsigned nstreams;
+	unsigned nfull;        /* of which owe on_drained */
 	struct loop_task send;
 	uint32_t session_window;
 	size_t held;           /* received for paused streams */
@@ -148,6 +149,7 @@ static void stream_free(struct h2_stream *s)
 	open_windows(s);
 	LIST_REMOVE(s, entry);
 	h->nstreams--;
+	h->nfull -= s->was_full;
 	outq_reset(&s->out);
 	mem_free(s->trailers);
 	s->trailers = NULL;
@@ -561,6 +563,9 @@ static int on_frame_send(nghttp2_session *ng, const nghttp2_frame *f, void *ctx)
 	struct h2_stream *s;
 
 	(void)ng;
+	/* A reset of what never became a stream of ours: the far end sent something malformed. */
+	if (f->hd.type == NGHTTP2_RST_STREAM && !stream_of(h, f->hd.stream_id) && h->server)
+		return count_reset(h);
 	if ((f->hd.type == NGHTTP2_DATA || f->hd.type == NGHTTP2_HEADERS) && (f->hd.flags & NGHTTP2_FLAG_END_STREAM)) {
 		s = stream_of(h, f->hd.stream_id);
 		if (s) {
@@ -592,9 +597,12 @@ static void tell_streams(struct h2 *h)
 {
 	struct h2_stream *s, *next;
 
+	if (!h->nfull)
+		return;
 	LIST_FOREACH_SAFE(s, &h->streams, entry, next) {
 		if (s->was_full && s->out.bytes <= STREAM_LOW) {
 			s->was_full = false;
+			h->nfull--;
 			if (s->leg.ev)
 				s->leg.ev->on_drained(s->leg.x);
 		}
@@ -954,7 +962,10 @@ static bool leg_full(struct leg *l)
 
 	if (s->out.bytes < STREAM_HIGH)
 		return false;
-	s->was_full = true;
+	if (!s->was_full) {
+		s->was_full = true;
+		s->h2->nfull++;
+	}
 	return true;
 }
 

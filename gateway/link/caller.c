@@ -103,7 +103,7 @@ static struct caller *add(struct caller_table *t, const uint8_t key[32], const c
 struct caller *caller_get(struct caller_table *t, const char *id, size_t len, enum policy_assurance a, int peer)
 {
 	uint8_t key[32], tag[8] = { 'i', (uint8_t)a, (uint8_t)peer, (uint8_t)((unsigned)peer >> 8) };
-	struct digest *d = digest_new();
+	struct digest_run *d = digest_begin();
 	struct caller *c;
 
 	digest_update(d, tag, sizeof(tag));
@@ -116,7 +116,7 @@ struct caller *caller_get(struct caller_table *t, const char *id, size_t len, en
 static void chain_key(uint8_t key[32], const struct svid_der *chain, size_t n, int peer)
 {
 	uint8_t tag[8] = { 'c', 0, (uint8_t)peer, (uint8_t)((unsigned)peer >> 8) };
-	struct digest *d = digest_new();
+	struct digest_run *d = digest_begin();
 
 	digest_update(d, tag, sizeof(tag));
 	for (size_t i = 0; i < n; i++) {

@@ -490,9 +490,8 @@ tls_read(struct tls_conn *t, void *p, size_t len)
 		case WOULD_BLOCK:
 			t->drained = true;
 			return got ? (ssize_t)got : -1;
-		case CLOSED:
-			t->drained = got == 0;
-			return (ssize_t)got; /* 0 the next time, too */
+		case CLOSED: /* 0 the next time, too */
+			return (ssize_t)got;
 		case FAILED:
 			return got ? (ssize_t)got : -2;
 		}
@@ -539,7 +538,7 @@ tls_wants_write(const struct tls_conn *t)
 bool
 tls_pending(const struct tls_conn *t)
 {
-	return t->phase == TLS_OPEN && !t->drained && SSL_has_pending(t->ssl);
+	return t->phase == TLS_OPEN && !t->drained;
 }
 
 void

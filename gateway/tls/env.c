@@ -13,7 +13,7 @@
 #include "gateway/tls/tls_int.h"
 
 /* Two full records: fewer calls in bulk. It exists only while there is something in it (RELEASE_BUFFERS). */
-#define READ_BUFFER 32768
+#define READ_BUFFER 65536
 
 /*
  * The server's order decides. With AES in hardware 128-bit GCM goes first: in TLS 1.3 it is no weaker in practice than

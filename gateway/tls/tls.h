@@ -75,7 +75,11 @@ size_t tls_peer_chain(const struct tls_conn *t, struct svid_der *out, size_t max
 ssize_t tls_read(struct tls_conn *t, void *p, size_t len);
 ssize_t tls_write(struct tls_conn *t, const void *p, size_t len);
 bool tls_wants_write(const struct tls_conn *t);
-bool tls_pending(const struct tls_conn *t);           /* decrypted or buffered input that epoll will not announce */
+/*
+ * Another tls_read() may give something that epoll will not announce: the last one stopped for want of room. False: it saw the socket
+ * empty (safe with edge-triggered readiness, but for a FIN that was announced before).
+ */
+bool tls_pending(const struct tls_conn *t);
 void tls_shutdown(struct tls_conn *t);                /* queue close_notify, best effort */
 
 #endif
