@@ -211,4 +211,4 @@ clean:
 
 .PHONY: all unit fuzz clean deps check-deps bench-deps fuzz-deps demo check check-build checks bench install uninstall help
 .SECONDARY:
--include $(shell find build -name '*.d' 2>/dev/null)
+-include $(shell find build -name '*.d' -type f 2>/dev/null)
