@@ -447,9 +447,9 @@ int
 cmd_pair(struct gwctl *g, int argc, char **argv)
 {
 	static const struct gwctl_sub subs[] = {
-		{ "export", run_export, "[--address IP:PORT]... [--gateway ID]... [--bundle FILE] [--ttl T] [--out FILE] [--dir DIR]: write our pairing file" },
-		{ "show", run_show, "FILE: what a pairing file says, and its code" },
-		{ "accept", run_accept, "FILE --code CODE [--name PEER] [--no-dial|--reverse] [--domain OURS] [--peers DIR]: install the peer" },
+		{ "export", run_export, "write our pairing file, and say its code" },
+		{ "show", run_show, "what a pairing file says, and its code" },
+		{ "accept", run_accept, "install the peer whose file this is, by its code" },
 		{ NULL, NULL, NULL },
 	};
 

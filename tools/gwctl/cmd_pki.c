@@ -466,11 +466,11 @@ int
 cmd_pki(struct gwctl *g, int argc, char **argv)
 {
 	static const struct gwctl_sub subs[] = {
-		{ "init", run_init, "DOMAIN [--dir DIR] [--alg p256|p384|ed25519]: make a root and an issuing CA" },
-		{ "issue", run_issue, "gateway|workload NAME --out PREFIX [--dns NAME]... [--days N|--ttl T] [--csr FILE] [--alg A] [--dir DIR]" },
-		{ "bundle", run_bundle, "[--dir DIR]: print what others need to trust this domain" },
-		{ "list", run_list, "[--dir DIR]: what was issued, to whom, until when" },
-		{ "show", run_show, "FILE: the certificates of a PEM file, and what is wrong with them" },
+		{ "init", run_init, "make a root and an issuing CA for a domain" },
+		{ "issue", run_issue, "a certificate for a gateway or a workload" },
+		{ "bundle", run_bundle, "print what others need to trust this domain" },
+		{ "list", run_list, "what was issued, to whom, until when" },
+		{ "show", run_show, "the certificates of a PEM file, and what is wrong with them" },
 		{ NULL, NULL, NULL },
 	};
 
