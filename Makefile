@@ -96,7 +96,7 @@ CONFIG_TEST_L := $(addprefix -Wl$(comma)--wrap=,getpwnam getgrnam getifaddrs fre
 $(foreach t,config faults policy_files,$(eval $(call unit,config/test_$(t),$(CONFIG_TEST_O),$(CONFIG_TEST_L))))
 $(eval $(call unit,config/test_value,gateway/config/value.o gateway/config/host.o gateway/base/addr.o,))
 AUDIT_TEST_O := tests/unit/audit/sample.o $(AUDIT_O) $(BASE_O)
-$(foreach t,journal parse reconcile record ring store tree verify,$(eval $(call unit,audit/test_$t,$(AUDIT_TEST_O),-lcrypto)))
+$(foreach t,crash faults journal reconcile record ring tree verify,$(eval $(call unit,audit/test_$t,$(AUDIT_TEST_O),-lcrypto)))
 
 unit: $(addprefix $(B)/tests/unit/,$(UNIT))
 	$(Q)for t in $^; do $$t || exit 1; done
