@@ -32,9 +32,10 @@ not_answering(const struct control *c)
 json_t *
 merge_status(const struct control *c)
 {
-	json_t *o = json_object(), *workers = json_array(), *keys = json_array();
+	/* What master says is the frame; the others have a member each. */
+	json_t *o = json_is_object(c->gather.master) ? json_copy(c->gather.master) : json_object();
+	json_t *workers = json_array(), *keys = json_array();
 
-	json_object_set_new(o, "master", c->gather.master ? json_incref(c->gather.master) : json_null());
 	json_object_set_new(o, "workers", workers);
 	json_object_set_new(o, "keys", keys);
 	json_object_set_new(o, "journal", json_null());

@@ -329,6 +329,8 @@ go(struct master *m, struct child *c)
 
 	c->state = CHILD_STARTING;
 	children_send(m, c, ROLE_MSG_GO, 0, &data, sizeof(data), NULL, 0);
+	if (m->log_level >= 0)
+		children_send(m, c, ROLE_MSG_LOG_LEVEL, (uint16_t)m->log_level, NULL, 0, NULL, 0);
 	if (c->role == ROLE_JOURNAL)
 		TAILQ_FOREACH(d, &m->dead_rings, next)
 			tell_dead(m, d);
@@ -570,8 +572,8 @@ children_reaped(struct master *m, pid_t pid, int status)
 		note_role(m, c, "ended", how);
 	} else {
 		if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
-			log_error("role=%s instance=%u pid=%d was killed by its own sandbox (a system call that its role has no use "
-			    "for); see the kernel's audit log for which", ident, c->instance, (int)pid);
+			log_error("role=%s instance=%u pid=%d was killed by its own sandbox (SIGSYS: a system call that its role "
+			    "has no use for); see the kernel's audit log for which", ident, c->instance, (int)pid);
 		else
 			log_error("role=%s instance=%u pid=%d died: %s", ident, c->instance, (int)pid, how);
 		note_role(m, c, c->killed_for ? "killed" : "died", c->killed_for ? c->killed_for : how);

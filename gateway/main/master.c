@@ -208,6 +208,7 @@ master_on_control(struct master *m, struct child *c, struct ipc_msg *msg)
 		master_stop(m, false);
 		goto out;
 	case ROLE_MSG_SET_LOG_LEVEL:
+		m->log_level = msg->arg;
 		reload_log_level(m, (enum log_level)msg->arg);
 		buf_puts(&json, "{\"ok\":true}");
 		break;
@@ -528,7 +529,7 @@ master_run(const struct master_options *o)
 	struct master m = {
 		.config_path = o->config_path, .pid_file = o->pid_file, .ready_fd = o->ready_fd,
 		.epoll = -1, .self_fd = -1, .lock_fd = -1, .wake_fd = -1, .journal_dir_fd = -1, .control_fd = -1,
-		.policy_fd = -1, .ring_fd = -1,
+		.policy_fd = -1, .ring_fd = -1, .log_level = -1,
 	};
 
 	TAILQ_INIT(&m.children);

@@ -124,7 +124,7 @@ struct master {
 	struct ring *ring;           /* producer 0; NULL before the first config */
 	int ring_fd;
 	enum { MASTER_STARTING, MASTER_RUNNING, MASTER_DRAINING, MASTER_STOPPING, MASTER_LAST /* journal only */ } state;
-	uint64_t stop_ms;            /* when what is left is killed */
+	int log_level;               /* as gwctl set it, until the config changes it; -1: not set */
 	int exit_code;
 	bool quit;
 	int ready_fd;                /* daemonised: the waiting parent; -1 */

@@ -484,8 +484,10 @@ commit(struct master *m)
 		if (journal_differs(&old->config->journal, &g->config->journal) ||
 		    !same_text(old->config->identity.id, g->config->identity.id))
 			children_stop(m, m->journal, 5000);
-		if (log_level_parse(g->config->log_level) >= 0 && strcmp(old->config->log_level, g->config->log_level))
+		if (log_level_parse(g->config->log_level) >= 0 && strcmp(old->config->log_level, g->config->log_level)) {
+			m->log_level = -1;
 			reload_log_level(m, (enum log_level)log_level_parse(g->config->log_level));
+		}
 		if (old->config->control.mode != g->config->control.mode || !same_text(old->config->control.group, g->config->control.group))
 			log_warn("control.mode and control.group take effect when sallyportd is restarted");
 	}

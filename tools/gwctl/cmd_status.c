@@ -155,9 +155,9 @@ print_traffic(const struct gwctl *g, const json_t *workers)
 		}
 	}
 	title(g, "Traffic");
-	printf("%-10s %lld running, %lld allowed, %lld denied since the workers started\n", "exchanges", active, allowed, denied);
-	printf("%-10s %lld up of %lld (gwctl peers)\n", "links", up, links);
-	printf("%-10s %lld from clients\n", "connections", connections);
+	printf("%-12s%lld running, %lld allowed, %lld denied since the workers started\n", "exchanges", active, allowed, denied);
+	printf("%-12s%lld up of %lld (gwctl peers)\n", "links", up, links);
+	printf("%-12s%lld from clients\n", "connections", connections);
 }
 
 static void
@@ -186,7 +186,7 @@ no_arguments(const char *command, int argc)
 int
 cmd_status(struct gwctl *g, int argc, char **argv)
 {
-	json_t *answer, *m;
+	json_t *answer;
 	char age[32], *s;
 	int r = no_arguments(argv[0], argc);
 
@@ -196,19 +196,18 @@ cmd_status(struct gwctl *g, int argc, char **argv)
 	if (g->json) {
 		request_print_json(answer);
 	} else if (r == GWCTL_OK) {
-		m = json_object_get(answer, "master");
-		s = mem_printf("sallyportd %s, up %s, config %s", text(m, "version"), gwctl_age(age, (double)number(m, "uptime_s")), text(m, "config"));
+		s = mem_printf("sallyportd %s, up %s, config %s", text(answer, "version"), gwctl_age(age, (double)number(answer, "uptime_s")), text(answer, "config"));
 		line("daemon", s);
 		mem_free(s);
-		line("gateway", text(m, "id"));
-		printf("%-10s %lld", "config", number(m, "generation"));
-		if (number(m, "generations_draining"))
-			printf(", %lld older draining", number(m, "generations_draining"));
-		printf("\n%-10s %lld: %lld rules, SHA-256 %.16s\n\n", "policy", number(m, "policy_generation"), number(m, "policy_rules"),
-		    text(m, "policy_digest"));
-		print_roles(g, json_object_get(m, "roles"));
+		line("gateway", text(answer, "id"));
+		printf("%-10s %lld", "config", number(answer, "generation"));
+		if (number(answer, "generations_draining"))
+			printf(", %lld older draining", number(answer, "generations_draining"));
+		printf("\n%-10s %lld: %lld rules, SHA-256 %.16s\n\n", "policy", number(answer, "policy_generation"), number(answer, "policy_rules"),
+		    text(answer, "policy_digest"));
+		print_roles(g, json_object_get(answer, "roles"));
 		putchar('\n');
-		print_listeners(g, json_object_get(m, "listeners"));
+		print_listeners(g, json_object_get(answer, "listeners"));
 		print_traffic(g, json_object_get(answer, "workers"));
 		print_journal(g, json_object_get(answer, "journal"));
 		print_not_answering(answer);

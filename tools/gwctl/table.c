@@ -54,16 +54,18 @@ table_row(struct table *t, const char *const *cells)
 static void
 print_row(const struct table *t, const char *const *cells, const size_t *width)
 {
-	for (size_t i = 0; i < t->columns; i++) {
-		int w = (int)width[i];
+	size_t last = 0, blanks = 0;
 
-		if (t->flags && t->flags[i] & TABLE_RIGHT)
-			printf("%*s", w, cells[i]);
-		else if (i + 1 < t->columns)
-			printf("%-*s", w, cells[i]);
-		else
-			fputs(cells[i], stdout);
-		fputs(i + 1 < t->columns ? "  " : "", stdout);
+	for (size_t i = 0; i < t->columns; i++)
+		if (cells[i][0])
+			last = i;
+	/* No blanks at the end of a line: they wait until something follows. */
+	for (size_t i = 0; i <= last; i++) {
+		size_t pad = width[i] - strlen(cells[i]);
+		bool right = t->flags && t->flags[i] & TABLE_RIGHT;
+
+		printf("%*s%s", (int)(blanks + (right ? pad : 0)), "", cells[i]);
+		blanks = 2 + (right ? 0 : pad);
 	}
 }
 
