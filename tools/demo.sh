@@ -24,7 +24,7 @@ hud=127.10.0.1 hud_inside=127.10.0.2 irs=127.20.0.1 service=127.20.0.20
 pids=()
 stop() {
 	local p
-	for p in "${pids[@]}"; do kill -INT "$p" 2>/dev/null; done
+	for p in "${pids[@]}"; do kill -TERM "$p" 2>/dev/null; done
 	for p in "${pids[@]}"; do
 		for _ in $(seq 50); do kill -0 "$p" 2>/dev/null || break; sleep 0.1; done
 		kill -KILL "$p" 2>/dev/null
