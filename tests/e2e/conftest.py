@@ -94,24 +94,43 @@ def folder(tmp_path_factory):
         shutil.rmtree(base, ignore_errors=True)
 
 
+# Every pair has the same addresses, so one is up at a time: the usual one steps aside for a test's own.
+usual = []
+
+
 @pytest.fixture(scope="module")
-def pair(world, services, folder):
-    """The usual two gateways, A dials; shared by a module's tests, which put back what they change."""
+def usual_pair(world, services, folder):
     world.open(("hud", "irs"))
     p = Pair(world, folder())
+    usual.append(p)
     yield p
+    usual.remove(p)
     p.stop()
 
 
 @pytest.fixture
+def pair(world, usual_pair):
+    """The usual two gateways, A dials; shared by a module's tests, which put back what they change."""
+    if not usual_pair.running():
+        usual_pair.stop(check=False)
+        world.open(("hud", "irs"))
+        usual_pair.start()
+    return usual_pair
+
+
+@pytest.fixture
 def make_pair(world, services, folder):
-    """A pair for one test: make_pair(a={...}, rules_b=[...])."""
+    """A pair for one test: make_pair(a={...}, rules_b=[...], ways=[("irs", "hud")])."""
     made = []
 
-    def make(**kw):
-        world.open(*kw.pop("ways", [("hud", "irs")]))
-        p = Pair(world, folder(), **kw)
+    def make(ways=(("hud", "irs"),), **kw):
+        for p in usual + made:
+            p.stop()
+        world.open(*ways)
+        p = Pair(world, folder(), start=False, **{k: v for k, v in kw.items() if k != "start"})
         made.append(p)
+        if kw.get("start", True):
+            p.start()
         return p
 
     yield make

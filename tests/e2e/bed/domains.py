@@ -166,6 +166,9 @@ class Pair:
             extra = "Content-Length: %d\r\n" % len(body) if body else ""
             return http(s, ("%s %s HTTP/1.1\r\nHost: %s\r\n%s%s\r\n" % (method, path, host, extra, fields)).encode() + body)
 
+    def running(self):
+        return all(g.proc is not None and g.proc.poll() is None for g in (self.a, self.b))
+
     def stop(self, check=True):
         try:
             self.a.stop(check)

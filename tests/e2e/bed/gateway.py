@@ -233,12 +233,23 @@ class Gateway:
         except AssertionError as e:
             raise AssertionError("%s; the last of %s:\n%s" % (e, self.folder, "\n".join(r["line"] for r in self.journal()[-12:])))
 
+    def exchanges(self, **fields):
+        """Exchanges that ended, with what their open record said: dicts."""
+        opens, out = {}, []
+        for r in self.journal():
+            key = r.get("exchange"), r.get("attempt")
+            if r["msgid"] == "exchange-open":
+                opens[key] = r
+            elif r["msgid"] in ("exchange", "exchange-end"):
+                r = {**opens.get(key, {}), **r}
+                if all(r.get(k) == str(v) for k, v in fields.items()):
+                    out.append(r)
+        return out
+
     def exchange(self, seconds=3, **fields):
-        """The finished exchange (joined or open and end) with these fields."""
-        def look():
-            return self.journal("exchange", **fields) or self.journal("exchange-end", **fields)
+        """The newest such exchange, once it has ended."""
         try:
-            return wait("exchange %s" % fields, look, seconds)[-1]
+            return wait("exchange %s" % fields, lambda: self.exchanges(**fields), seconds)[-1]
         except AssertionError as e:
             raise AssertionError("%s; the last of %s:\n%s" % (e, self.folder, "\n".join(r["line"] for r in self.journal()[-12:])))
 
