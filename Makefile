@@ -30,7 +30,8 @@ all: $(B)/sallyportd $(B)/gwctl
 # ---- objects, one list per folder ------------------------------------------------------------
 BASE_O    := $(addprefix gateway/base/, addr.o buf.o clock.o errs.o esc.o hash.o log.o mem.o spiffe.o uuid.o)
 HTTP1_O   := $(addprefix gateway/http1/, body.o field.o head.o target.o)
-POLICY_O  := $(addprefix policy/, compile.o explain.o intern.o match.o method.o model.o open.o pattern.o sets.o shadow.o trie.o)
+POLICY_O  := $(addprefix policy/, compile.o emit.o explain.o intern.o match.o method.o model.o open.o pattern.o says.o sets.o \
+	shadow.o trie.o)
 PKI_O     := $(addprefix pki/, digest.o svid.o svid_bundle.o svid_cert.o)
 CA_O      := $(addprefix pki/, ca.o cert.o pairfile.o pairing.o pkey.o pkifile.o store.o) # gwctl's and the ca role's, never a gateway's
 PROCESS_O := $(addprefix gateway/process/, child.o ipc.o memfd.o privs.o role.o sandbox.o spawn.o)
@@ -93,9 +94,9 @@ $(eval $(call unit,keys/test_role,$(KEYS_BED_O) $(KEYS_O) $(PROCESS_O) $(BASE_O)
 $(eval $(call unit,tls/test_tls,tests/unit/tls/bed.o $(KEYS_BED_O) $(filter-out %/layer.o,$(TLS_O)) $(KEYS_O) $(PROCESS_O) $(PKI_O) $(BASE_O),-lseccomp $(LIB_SSL)))
 CONFIG_TEST_O := tests/unit/config/fixture.o $(ZOO_O) $(CONFIG_O) $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O)
 CONFIG_TEST_L := $(addprefix -Wl$(comma)--wrap=,getpwnam getgrnam getifaddrs freeifaddrs) -lconfig -lcrypto
-$(foreach t,config faults policy_files,$(eval $(call unit,config/test_$(t),$(CONFIG_TEST_O),$(CONFIG_TEST_L))))
+$(foreach t,config docs faults policy_files,$(eval $(call unit,config/test_$(t),$(CONFIG_TEST_O),$(CONFIG_TEST_L))))
 $(eval $(call unit,config/test_value,gateway/config/value.o gateway/config/host.o gateway/base/addr.o,))
-AUDIT_TEST_O := tests/unit/audit/sample.o $(AUDIT_O) $(BASE_O)
+AUDIT_TEST_O := tests/unit/audit/sample.o tests/unit/audit/book.o $(AUDIT_O) $(BASE_O)
 $(foreach t,crash faults journal reconcile record ring tree verify,$(eval $(call unit,audit/test_$t,$(AUDIT_TEST_O),-lcrypto)))
 
 unit: $(addprefix $(B)/tests/unit/,$(UNIT))
@@ -132,7 +133,7 @@ fuzz: $(addprefix $(FB)/fuzz_,$(FUZZ))
 		$(FB)/fuzz_$$f -max_total_time=$(SECONDS) -rss_limit_mb=2048 -timeout=10 -print_final_stats=0 -verbosity=0 \
 			build/corpus/$$f tests/fuzz/corpus/$$f || exit 1; echo "fuzz $$f: ok"; done
 
-$(B)/tests/bench/bench_journal: $(addprefix $(B)/,tests/bench/bench_journal.o $(AUDIT_TEST_O))
+$(B)/tests/bench/bench_journal: $(addprefix $(B)/,tests/bench/bench_journal.o tests/unit/audit/sample.o $(AUDIT_O) $(BASE_O))
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcrypto
 
@@ -175,6 +176,9 @@ bench: bench-deps
 $(B)/tests/bench/load: $(B)/tests/bench/load.o
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIB_SSL)
+$(B)/tests/bench/bench_policy: $(addprefix $(B)/,tests/bench/bench_policy.o $(POLICY_O) $(BASE_O))
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
 $(B)/tests/bench/bench_http1: $(addprefix $(B)/,tests/bench/bench_http1.o $(HTTP1_O) $(addprefix gateway/base/, clock.o hash.o mem.o uuid.o))
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^

@@ -218,7 +218,6 @@ check_own_id(struct check *ck)
 {
 	struct config *c = ck->c;
 	struct spiffe_id id;
-	bool peers = false, uplink = false;
 	const char *why;
 
 	if (!c->domain || spiffe_parse(&id, c->identity.id, strlen(c->identity.id), &why) != 0)
@@ -228,15 +227,11 @@ check_own_id(struct check *ck)
 		    c->identity.certificate, c->identity.id, c->domain);
 		return;
 	}
-	for (size_t i = 0; i < c->npeers; i++) {
-		peers |= !c->peers[i].uplink;
-		uplink |= c->peers[i].uplink;
-	}
-	if (peers && !spiffe_is_gateway(&id))
+	if (c->npeers > 0 && !ck->sidecar && !spiffe_is_gateway(&id))
 		check_fault(ck, &c->identity.certificate, &c->identity,
 		    "\"%s\" is for \"%s\"; with peers it must be for a gateway id, spiffe://%s/gateway/NAME", c->identity.certificate,
 		    c->identity.id, c->domain);
-	else if (uplink && !peers && spiffe_is_gateway(&id))
+	else if (ck->sidecar && spiffe_is_gateway(&id))
 		check_fault(ck, &c->identity.certificate, &c->identity,
 		    "\"%s\" is for the gateway \"%s\"; a sidecar with an uplink carries its workload's id", c->identity.certificate,
 		    c->identity.id);
@@ -398,6 +393,7 @@ check_config(struct check *ck)
 {
 	if (ck->files)
 		load_own_addresses(ck);
+	ck->sidecar = ck->c->npeers > 0 && ck->c->peers[0].uplink;
 	check_globals(ck);
 	check_identity(ck);
 	check_listeners(ck);

@@ -19,6 +19,7 @@ struct check {
 	const struct parse_origins *origins;
 	struct errs *errs;
 	bool files;             /* false: open no file, ask for no user or interface; what comes from those stays empty */
+	bool sidecar;           /* there is an uplink */
 	struct addr_cidr *own;  /* addresses of this machine */
 	size_t nown;
 };

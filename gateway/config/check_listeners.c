@@ -105,6 +105,9 @@ check_client(struct check *ck, const struct config_listener *l, struct config_cl
 		else if (spiffe_is_gateway(&id))
 			check_fault(ck, &cl->principal, cl, "\"%s\" is a gateway's id, which only a certificate can prove",
 			    cl->principal);
+		else if (ck->sidecar && c->identity.id && strcmp(c->identity.id, cl->principal) != 0)
+			check_fault(ck, &cl->principal, cl, "\"%s\": our certificate stands for whoever calls through this sidecar; write \"%s\"",
+			    cl->principal, c->identity.id);
 	}
 	if (!cl->address == !cl->user) {
 		/* A value of the wrong type is reported already. */
@@ -171,6 +174,9 @@ check_place(struct check *ck, struct config_listener *l)
 		memset(&l->addr, 0, sizeof(l->addr));
 		check_fault(ck, &l->address, l, "address \"%s\": %s", l->address, why);
 	}
+	if (ck->sidecar && l->addr.len && !(l->accept & TLS_ACCEPTS) && !addr_is_loopback(&l->addr))
+		check_warn(ck, &l->address, l, "\"%s\" is no loopback address; whoever can connect calls as the workload, with assurance \"address\"",
+		    l->address);
 	if (l->address && (check_written(ck, &l->mode) || check_written(ck, &l->group)))
 		check_fault(ck, check_written(ck, &l->mode) ? (void *)&l->mode : &l->group, l,
 		    "\"mode\" and \"group\" are for Unix sockets (\"path\")");
@@ -191,6 +197,8 @@ check_accept(struct check *ck, struct config_listener *l)
 		check_fault(ck, at, l, "a listener speaks either TLS (\"peers\", \"workloads\") or \"plaintext\" or \"tcp\"; make two of it");
 	else if (l->accept == (CONFIG_PLAINTEXT | CONFIG_TCP))
 		check_fault(ck, at, l, "a listener takes either \"plaintext\" (HTTP) or \"tcp\" (raw bytes); make two of it");
+	else if (ck->sidecar && l->accept & TLS_ACCEPTS)
+		check_fault(ck, at, l, "a sidecar serves its own workload: it accepts \"plaintext\" or \"tcp\"");
 	else if (l->path && l->accept & TLS_ACCEPTS)
 		check_fault(ck, at, l, "a Unix socket takes \"plaintext\" or \"tcp\"; TLS needs \"address\"");
 }

@@ -127,6 +127,10 @@ check_peers(struct check *ck)
 	struct check_name *names = mem_array(c->npeers, sizeof(*names));
 	size_t n = 0;
 
+	/* All that a sidecar sends has its workload's name on it, so it cannot speak for others. */
+	if (ck->sidecar && c->npeers > 1)
+		check_fault(ck, &c->peers[0], NULL, "\"uplink\" makes this a sidecar, which has no \"peers\"; remove one of them");
+
 	for (size_t i = 0; i < c->npeers; i++) {
 		struct config_peer *p = &c->peers[i];
 

@@ -20,11 +20,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char text[] =
     "domain = \"a.example\"; identity = { certificate = \"c\"; key = \"k\"; bundle = \"b\"; };\n"
-    "uplink = { dial = [ \"10.0.0.1:443\" ]; gateways = [ \"spiffe://a.example/gateway/x\" ]; };\n"
+    "peers = ( { name = \"p\"; domain = \"b.example\"; bundle = \"b\"; dial = [ \"10.0.0.1:443\" ]; gateways = [ \"spiffe://b.example/gateway/x\" ]; } );\n"
     "listeners = ( { name = \"t\"; address = \"192.0.2.1:443\"; accept = [ \"workloads\" ]; },\n"
     "  { name = \"u\"; path = \"/u\"; accept = [ \"tcp\" ]; service = \"db\"; clients = ( { uid = 5; principal = \"spiffe://a.example/p\"; } ); },\n"
     "  { name = \"l\"; address = \"192.0.2.1:80\"; accept = [ \"plaintext\" ]; clients = ( { address = \"10.0.0.2\"; principal = \"spiffe://a.example/p\"; } ); } );\n"
-    "services = ( { name = \"db\"; host = \"db:5\"; kind = \"tcp\"; via = \"uplink\"; }, { name = \"w\"; host = \"[::2]\"; endpoints = [ \"[::1]:80\", \"unix:/x\" ]; } );\n";
+    "services = ( { name = \"db\"; host = \"db:5\"; kind = \"tcp\"; via = \"p\"; }, { name = \"w\"; host = \"[::2]\"; endpoints = [ \"[::1]:80\", \"unix:/x\" ]; } );\n";
 
 static struct buf good;
 

@@ -122,7 +122,8 @@ static const char sidecar_conf[] =
     "domain = \"hud.example\";\n"
     "identity = { certificate = \"pki/workload.crt\"; key = \"pki/workload.key\"; bundle = \"pki/hud.example.pem\"; };\n"
     "uplink = { dial = [ \"10.1.0.1:443\", \"[2001:db8::1]:443\" ]; gateways = [ \"spiffe://hud.example/gateway/dmz1\",\n"
-    "                                                        \"spiffe://hud.example/gateway/dmz2\" ]; links = 1; };\n"
+    "                                                        \"spiffe://hud.example/gateway/dmz2\" ]; links = 1;\n"
+    "           revocation = \"if-present\"; };\n"
     "listeners = ( { name = \"local\"; address = \"127.0.0.1:8080\"; accept = [ \"plaintext\" ];\n"
     "                clients = ( { uid = 1000; principal = \"spiffe://hud.example/permit-svc\"; },\n"
     "                            { uid = \"1001\"; principal = \"spiffe://hud.example/permit-svc\"; } ); } );\n"
@@ -143,6 +144,7 @@ sidecar(void **state)
 	assert_int_equal(c->peers[0].ngateways, 2);
 	assert_int_equal(c->peers[0].ndial, 2);
 	assert_int_equal(c->peers[0].links, 1);
+	assert_int_equal(c->peers[0].revocation, CONFIG_REV_IF_PRESENT);
 	assert_int_equal(c->services[0].peer_index, 0);
 	assert_int_equal(c->listeners[0].clients[0].uid, 1000);
 	assert_int_equal(c->listeners[0].clients[1].uid, 1001);
@@ -155,7 +157,6 @@ static const char full_conf[] =
     "policy_context = \"env=prod; tier=1\";\n"
     "identity = { certificate = \"pki/gateway.crt\"; key = \"pki/gateway.key\"; bundle = \"pki/hud.example.pem\"; };\n"
     "inside = { certificate = \"pki/inside.crt\"; key = \"pki/inside.key\"; };\n"
-    "uplink = { dial = [ \"10.1.0.1:443\" ]; gateways = [ \"spiffe://hud.example/gateway/dmz2\" ]; links = 3; revocation = \"if-present\"; };\n"
     "peers = ( { name = \"irs\"; domain = \"irs.example\"; bundle = \"peers/irs.example.pem\"; revocation = \"required\"; links = 64;\n"
     "            assert = [ \"uid\", \"address\", \"none\" ]; gateways = ( \"spiffe://irs.example/gateway/a\", \"spiffe://irs.example/gateway/b\" );\n"
     "            dial = [ \"203.0.113.20:443\" ]; dial_reverse = [ \"203.0.113.20:443\", \"203.0.113.21:8443\" ]; },\n"
@@ -168,7 +169,7 @@ static const char full_conf[] =
     "                { address = \"10.9.0.0/16\"; principal = \"spiffe://hud.example/b\"; },\n"
     "                { address = \"2001:db8:1::/48\"; principal = \"spiffe://hud.example/c\"; } ); } );\n"
     "services = ( { name = \"db\"; host = \"DB.irs.example:5432\"; kind = \"tcp\"; via = \"irs\"; idle_timeout = \"2h\"; },\n"
-    "  { name = \"up\"; host = \"up.example\"; via = \"uplink\"; },\n"
+    "  { name = \"up\"; host = \"up.example\"; via = \"gov\"; },\n"
     "  { name = \"here\"; host = \"[2001:db8::5]:8080\"; kind = \"http\"; endpoints = [ \"10.1.0.20:8080\", \"[::1]:80\", \"unix:/run/x.sock\" ];\n"
     "    connect_timeout = \"1s\"; response_timeout = \"2m\"; idle_timeout = 90000L; max_connections = 7; } );\n"
     "limits = { connections = 1; connections_per_source = 2; handshakes_per_source = 3; handshakes = 4; streams_per_link = 5;\n"
@@ -188,15 +189,13 @@ full(void **state)
 	assert_int_equal(c->workers, 3);
 	assert_string_equal(c->policy_context, "env=prod; tier=1");
 	assert_non_null(c->inside.certificate_pem);
-	assert_int_equal(c->npeers, 3);
-	assert_true(c->peers[0].uplink);
-	assert_int_equal(c->peers[0].revocation, CONFIG_REV_IF_PRESENT);
-	assert_string_equal(c->peers[1].name, "irs");
-	assert_int_equal(c->peers[1].assert_mask, 1u << POLICY_UID | 1u << POLICY_ADDRESS | 1u << POLICY_NONE);
-	assert_int_equal(c->peers[1].ndial_reverse, 2);
-	assert_int_equal(c->peers[2].ndial, 0);
-	assert_int_equal(c->services[0].peer_index, 1);
-	assert_int_equal(c->services[1].peer_index, 0);
+	assert_int_equal(c->npeers, 2);
+	assert_int_equal(c->peers[0].revocation, CONFIG_REV_REQUIRED);
+	assert_int_equal(c->peers[0].assert_mask, 1u << POLICY_UID | 1u << POLICY_ADDRESS | 1u << POLICY_NONE);
+	assert_int_equal(c->peers[0].ndial_reverse, 2);
+	assert_int_equal(c->peers[1].ndial, 0);
+	assert_int_equal(c->services[0].peer_index, 0);
+	assert_int_equal(c->services[1].peer_index, 1);
 	assert_string_equal(c->services[0].host, "db.irs.example:5432");
 	assert_string_equal(c->services[2].hostname, "[2001:db8::5]");
 	assert_int_equal(sun->sun_family, AF_UNIX);
