@@ -6,56 +6,21 @@
  *   selectors      exact ids, patterns, anybody; the sets of patterns that one id can match
  *   pairs          one per rule, selector and service, deny first; sorted by selector and service
  *   entries        each run of pairs becomes an entry; equal runs share one
- *   emit           sections one after the other
+ *   emit.c         writes it all down
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "gateway/base/mem.h"
-#include "policy/image.h"
-#include "policy/model.h"
+#include "policy/compile.h"
+#include "policy/emit.h"
 #include "policy/policy.h"
 #include "policy/sets.h"
 #include "policy/shadow.h"
-#include "policy/trie.h"
 
 /* Rules × principals × services; a wide rule is better written with patterns or "*". */
 #define PAIRS_MAX (3u << 20)
 #define ACL_WORDS_MAX (48u << 20)
-
-struct pair {
-	uint32_t sel, service, rule; /* service: the number of services for "every" */
-};
-
-struct compile {
-	struct model m;
-	struct trie_nodes nodes;
-	struct image_trie *tries;
-	size_t tries_cap;
-	struct intern sets;
-	struct image_sel *sels;
-	size_t nsels;
-	struct pair *pairs;
-	size_t npairs, pairs_cap;
-	struct image_slot *slots;    /* dense here; hashed by emit */
-	size_t nslots, slots_cap;
-	struct intern runs;          /* rule numbers of a run of pairs */
-	struct image_entry *run_entries;
-	size_t runs_cap;
-	struct intern pathsets;      /* path numbers of an ACL: one trie each, from number 1 on */
-	uint32_t *acls;
-	size_t nacls, acls_cap;
-	struct intern lists;
-	struct image_rule *rules;
-};
-
-static uint32_t
-final_sel(const struct compile *c, uint32_t sel)
-{
-	if (sel == SEL_ANYBODY)
-		return (uint32_t)c->nsels - 1;
-	return sel & SEL_PATTERN ? (uint32_t)c->m.ids.n + (sel & ~SEL_PATTERN) : sel;
-}
 
 static uint32_t
 add_trie(struct compile *c, size_t ntries, const struct trie_patterns *patterns, const uint32_t *which, size_t n)
@@ -97,17 +62,11 @@ make_selectors(struct compile *c)
 
 		if (np)
 			sets_match(&match, c->nodes.nodes, (const char *)m->strings.bytes, id + PATTERN_SCHEME_LEN, it->len - PATTERN_SCHEME_LEN);
-		c->sels[i].text = intern_put(&m->strings, id, it->len);
 		c->sels[i].len = it->len;
 		c->sels[i].set = intern_find(&c->sets, match.pattern, match.n * sizeof(*match.pattern));
 	}
-	for (size_t i = 0; i < np; i++) {
-		struct image_sel *s = &c->sels[m->ids.n + i];
-
-		s->text = model_string(m, intern_get(&m->principals, (uint32_t)i));
-		s->len = m->principals.items[i].len;
-	}
-	c->sels[c->nsels - 1].text = model_string(m, "*");
+	for (size_t i = 0; i < np; i++)
+		c->sels[m->ids.n + i].len = m->principals.items[i].len;
 	c->sels[c->nsels - 1].len = 1;
 	return 0;
 }
@@ -135,7 +94,7 @@ add_pairs(struct compile *c, bool deny)
 		mem_grow(&c->pairs, &c->pairs_cap, c->npairs + n, sizeof(*c->pairs));
 		p = c->pairs + c->npairs;
 		for (uint32_t s = 0; s < r->sels.n; s++) {
-			uint32_t sel = final_sel(c, m->lists[r->sels.at + s]);
+			uint32_t sel = compile_sel(c, m->lists[r->sels.at + s]);
 
 			if (r->services.n == 0)
 				*p++ = (struct pair){ sel, (uint32_t)m->in->nservices, (uint32_t)i };
@@ -356,206 +315,6 @@ make_entries(struct compile *c)
 	return c->nacls > ACL_WORDS_MAX ? -1 : 0;
 }
 
-/* ---- what a rule says ---- */
-
-static uint32_t
-add_list(struct compile *c, const char *const *list, size_t n)
-{
-	uint32_t small[16], *words = n < 16 ? small : mem_array(n + 1, sizeof(*words)), at;
-
-	words[0] = (uint32_t)n;
-	for (size_t i = 0; i < n; i++)
-		words[i + 1] = model_string(&c->m, list[i]);
-	at = intern_put(&c->lists, words, (n + 1) * sizeof(*words)) / 4;
-	if (words != small)
-		mem_free(words);
-	return at;
-}
-
-static void
-make_rules(struct compile *c)
-{
-	c->rules = mem_array(c->m.in->nrules, sizeof(*c->rules));
-	for (size_t i = 0; i < c->m.in->nrules; i++) {
-		const struct policy_rule *r = &c->m.in->rules[i];
-
-		c->rules[i] = (struct image_rule){
-			.name = model_string(&c->m, r->name),
-			.file = model_string(&c->m, r->file),
-			.line = r->line,
-			.cond = c->m.rules[i].cond,
-			.principals = add_list(c, r->principals, r->nprincipals),
-			.services = c->m.rules[i].services.n ? add_list(c, r->services, r->nservices) : IMAGE_NONE,
-			.methods = r->methods ? add_list(c, r->methods, r->nmethods) : IMAGE_NONE,
-			.paths = r->paths ? add_list(c, r->paths, r->npaths) : IMAGE_NONE,
-		};
-	}
-}
-
-/* ---- emit ---- */
-
-static size_t
-table_size(size_t n) /* a power of two, at most three quarters full */
-{
-	size_t size = 4;
-
-	while (size * 3 < n * 4)
-		size *= 2;
-	return size;
-}
-
-struct emit {
-	struct image_header h;
-	struct buf *out;
-	size_t start;
-	bool failed;
-};
-
-static void
-emit(struct emit *e, enum image_section s, const void *p, size_t n, size_t size)
-{
-	static const uint8_t zero[8];
-	size_t at = e->out->len - e->start;
-
-	e->h.section[s].off = (uint32_t)at;
-	e->h.section[s].n = (uint32_t)n;
-	if (e->failed || at + n * size > IMAGE_MAX - 8 || buf_append(e->out, p, n * size) < 0 ||
-	    buf_append(e->out, zero, -(n * size) & 7) < 0)
-		e->failed = true;
-}
-
-/* Numbers hashed by what "hash" says of each, in open addressing; IMAGE_NONE is empty. */
-static void
-emit_hash(struct emit *e, enum image_section s, size_t n, uint32_t (*hash)(const void *arg, uint32_t i), const void *arg)
-{
-	size_t size = table_size(n);
-	uint32_t *t = mem_array(size, sizeof(*t));
-
-	memset(t, 0xff, size * sizeof(*t));
-	for (uint32_t i = 0; i < n; i++) {
-		size_t at = hash(arg, i) & (size - 1);
-
-		while (t[at] != IMAGE_NONE)
-			at = (at + 1) & (size - 1);
-		t[at] = i;
-	}
-	emit(e, s, t, size, sizeof(*t));
-	mem_free(t);
-}
-
-static uint32_t
-interned_hash(const void *arg, uint32_t i)
-{
-	return ((const struct intern *)arg)->items[i].hash;
-}
-
-static void
-emit_ids(struct emit *e, const struct intern *ids)
-{
-	size_t size = table_size(ids->n);
-	struct image_id *t = mem_array(size, sizeof(*t));
-
-	memset(t, 0xff, size * sizeof(*t));
-	for (uint32_t i = 0; i < ids->n; i++) {
-		size_t at = ids->items[i].hash & (size - 1);
-
-		while (t[at].sel != IMAGE_NONE)
-			at = (at + 1) & (size - 1);
-		t[at] = (struct image_id){ ids->items[i].hash, i };
-	}
-	emit(e, IMAGE_ID_HASH, t, size, sizeof(*t));
-	mem_free(t);
-}
-
-static void
-emit_slots(struct emit *e, const struct image_slot *slots, size_t n)
-{
-	size_t size = table_size(n);
-	struct image_slot *t = mem_array(size, sizeof(*t));
-
-	memset(t, 0xff, size * sizeof(*t));
-	for (size_t i = 0; i < n; i++) {
-		size_t at = image_slot_hash(slots[i].sel, slots[i].service) & (size - 1);
-
-		while (t[at].sel != IMAGE_NONE)
-			at = (at + 1) & (size - 1);
-		t[at] = slots[i];
-	}
-	emit(e, IMAGE_SLOTS, t, size, sizeof(*t));
-	mem_free(t);
-}
-
-static void
-emit_services(struct emit *e, struct compile *c, struct image_service *services)
-{
-	emit(e, IMAGE_SERVICES, services, c->m.in->nservices, sizeof(*services));
-	emit_hash(e, IMAGE_SERVICE_HASH, c->m.in->nservices, interned_hash, &c->m.services);
-	mem_free(services);
-}
-
-static void
-emit_sets(struct emit *e, const struct intern *sets)
-{
-	uint32_t *start = mem_array(sets->n + 1, sizeof(*start));
-
-	for (size_t i = 0; i < sets->n; i++)
-		start[i] = sets->items[i].off / 4;
-	start[sets->n] = (uint32_t)(sets->len / 4);
-	emit(e, IMAGE_SET_START, start, sets->n + 1, sizeof(*start));
-	emit(e, IMAGE_SET_ITEMS, sets->bytes, sets->len / 4, 4);
-	emit_hash(e, IMAGE_SET_HASH, sets->n, interned_hash, sets);
-	mem_free(start);
-}
-
-static struct image_service *
-make_services(struct compile *c)
-{
-	struct image_service *s = mem_array(c->m.in->nservices, sizeof(*s));
-
-	for (size_t i = 0; i < c->m.in->nservices; i++)
-		s[i] = (struct image_service){ model_string(&c->m, c->m.in->services[i].name), c->m.in->services[i].tcp };
-	return s;
-}
-
-static int
-emit_image(struct compile *c, struct buf *out)
-{
-	const struct policy_input *in = c->m.in;
-	struct emit e = { .out = out, .start = out->len };
-	struct image_service *services;
-
-	e.h.magic = IMAGE_MAGIC;
-	e.h.version = IMAGE_VERSION;
-	e.h.generation = in->generation;
-	e.h.nexact = (uint32_t)c->m.ids.n;
-	e.h.npatterns = (uint32_t)c->m.principals.n;
-	/* Every string is known after this. */
-	make_rules(c);
-	services = make_services(c);
-	e.h.digest = model_string(&c->m, in->digest ? in->digest : "");
-
-	e.failed = buf_append(out, &e.h, sizeof(e.h)) < 0;
-	emit_slots(&e, c->slots, c->nslots);
-	emit(&e, IMAGE_SELS, c->sels, c->nsels, sizeof(*c->sels));
-	emit(&e, IMAGE_ACLS, c->acls, c->nacls, sizeof(*c->acls));
-	emit(&e, IMAGE_NODES, c->nodes.nodes, c->nodes.n, sizeof(*c->nodes.nodes));
-	emit(&e, IMAGE_TRIES, c->tries, c->pathsets.n + 1, sizeof(*c->tries));
-	emit_services(&e, c, services);
-	emit_sets(&e, &c->sets);
-	emit_ids(&e, &c->m.ids);
-	emit(&e, IMAGE_RULES, c->rules, in->nrules, sizeof(*c->rules));
-	emit(&e, IMAGE_LISTS, c->lists.bytes, c->lists.len / 4, 4);
-	emit(&e, IMAGE_STRINGS, c->m.strings.bytes, c->m.strings.len, 1);
-	if (e.failed) {
-		out->len = e.start;
-		errs_add(c->m.errs, NULL, 0, "the compiled policy is larger than its bound");
-		return -1;
-	}
-	e.h.len = (uint32_t)(out->len - e.start);
-	memcpy(out->data + e.start, &e.h, sizeof(e.h));
-	return 0;
-}
-
 static void
 compile_fini(struct compile *c)
 {
@@ -563,7 +322,6 @@ compile_fini(struct compile *c)
 	intern_fini(&c->sets);
 	intern_fini(&c->runs);
 	intern_fini(&c->pathsets);
-	intern_fini(&c->lists);
 	mem_free(c->nodes.nodes);
 	mem_free(c->tries);
 	mem_free(c->sels);
@@ -571,7 +329,6 @@ compile_fini(struct compile *c)
 	mem_free(c->slots);
 	mem_free(c->run_entries);
 	mem_free(c->acls);
-	mem_free(c->rules);
 }
 
 int
@@ -583,10 +340,11 @@ policy_compile(const struct policy_input *in, struct buf *image, struct errs *er
 	intern_init(&c.sets, true);
 	intern_init(&c.runs, true);
 	intern_init(&c.pathsets, true);
-	intern_init(&c.lists, true);
 	if (model_init(&c.m, in, errs) == 0 && make_selectors(&c) == 0 && make_pairs(&c) == 0 && make_entries(&c) == 0) {
 		shadow_check(&c.m);
 		rc = emit_image(&c, image);
+		if (rc < 0)
+			errs_add(errs, NULL, 0, "the compiled policy is larger than its bound; use patterns, and \"*\" for every service");
 	}
 	compile_fini(&c);
 	return rc;

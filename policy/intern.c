@@ -24,10 +24,8 @@ intern_fini(struct intern *t)
 }
 
 static void
-grow(struct intern *t)
+resize(struct intern *t, size_t n)
 {
-	size_t n = t->nslots ? t->nslots * 2 : 64;
-
 	mem_free(t->slots);
 	t->slots = mem_array(n, sizeof(*t->slots));
 	t->nslots = n;
@@ -38,6 +36,17 @@ grow(struct intern *t)
 			at = (at + 1) & (n - 1);
 		t->slots[at] = (struct intern_slot){ t->items[i].hash, (uint32_t)i + 1 };
 	}
+}
+
+void
+intern_reserve(struct intern *t, size_t n)
+{
+	size_t size = 64;
+
+	while (size < n * 2)
+		size *= 2;
+	if (size > t->nslots)
+		resize(t, size);
 }
 
 static uint32_t
@@ -70,7 +79,7 @@ intern_add(struct intern *t, const void *p, size_t n)
 	size_t at, pad = t->words ? 0 : 1;
 
 	if (t->n * 2 >= t->nslots)
-		grow(t);
+		resize(t, t->nslots ? t->nslots * 2 : 64);
 	if ((i = find(t, hash, p, n, &at)) != INTERN_NONE)
 		return i;
 	/* model.c and compile.c bound what they put in; offsets are 32 bits. */
@@ -94,4 +103,17 @@ intern_put(struct intern *t, const void *p, size_t n)
 	uint32_t i = intern_add(t, p, n);
 
 	return t->items[i].off;
+}
+
+void
+intern_undo(struct intern *t)
+{
+	const struct intern_item *it = &t->items[--t->n];
+	size_t at = it->hash & (t->nslots - 1);
+
+	/* Nothing was added behind it, so no other search passes its slot. */
+	while (t->slots[at].item != t->n + 1)
+		at = (at + 1) & (t->nslots - 1);
+	t->slots[at] = (struct intern_slot){ 0 };
+	t->len = it->off;
 }

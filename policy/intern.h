@@ -25,8 +25,10 @@ struct intern {
 
 void intern_init(struct intern *t, bool words);
 void intern_fini(struct intern *t);
+void intern_reserve(struct intern *t, size_t n);                 /* room for n strings before it has to grow */
 uint32_t intern_add(struct intern *t, const void *p, size_t n);  /* the number, old or new (then it is t->n - 1) */
 uint32_t intern_put(struct intern *t, const void *p, size_t n);  /* the same; returns where it is in t->bytes */
+void intern_undo(struct intern *t);                              /* forgets the newest one, when it was added last */
 uint32_t intern_find(const struct intern *t, const void *p, size_t n); /* or INTERN_NONE */
 
 /* Valid until the next intern_add(). */

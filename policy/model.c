@@ -62,27 +62,23 @@ static void
 add_principal(struct model *m, const struct policy_rule *r, struct model_list *list, const char *s)
 {
 	size_t len = strlen(s);
-	uint32_t i = intern_find(&m->ids, s, len);
+	bool exact = !memchr(s, '*', len);
+	struct intern *t = exact ? &m->ids : &m->principals;
+	size_t known = t->n;
+	uint32_t i = intern_add(t, s, len);
 	const char *why;
 	struct pattern p;
 
-	if (i != INTERN_NONE) {
-		push(m, list, i);
-		return;
-	}
-	if ((i = intern_find(&m->principals, s, len)) == INTERN_NONE) {
+	if (t->n > known) {
 		if (pattern_parse_principal(&p, s, len, &why) < 0) {
 			FAULT(m, r, "principal \"%s\": %s", s, why);
+			intern_undo(t);
 			return;
 		}
-		if (pattern_is_exact(&p)) {
-			push(m, list, intern_add(&m->ids, s, len));
-			return;
-		}
-		i = intern_add(&m->principals, s, len);
-		trie_patterns_add(&m->principal_patterns, &m->strings, &p);
+		if (!exact)
+			trie_patterns_add(&m->principal_patterns, &m->strings, &p);
 	}
-	push(m, list, SEL_PATTERN | i);
+	push(m, list, exact ? i : SEL_PATTERN | i);
 }
 
 static void
@@ -228,17 +224,14 @@ add_rule(struct model *m, struct model_rule *out, const struct policy_rule *r)
 static void
 check_names(struct model *m)
 {
-	struct intern names;
-
-	intern_init(&names, false);
 	for (size_t i = 0, n = 0; i < m->in->nrules; i++) {
 		const struct policy_rule *r = &m->in->rules[i], *first;
-		uint32_t at = intern_add(&names, r->name, strlen(r->name));
+		uint32_t at = intern_add(&m->names, r->name, strlen(r->name));
 
 		if (r->name[0] == '\0')
 			errs_add(m->errs, r->file, r->line, "a rule without a name; the journal needs one");
-		if (names.n > n) {
-			n = names.n;
+		if (m->names.n > n) {
+			n = m->names.n;
 			m->rules[at].src = r; /* borrowed until add_rule(): the n-th new name's rule */
 			continue;
 		}
@@ -246,7 +239,6 @@ check_names(struct model *m)
 		errs_add(m->errs, r->file, r->line, "rule \"%s\": the name is taken by %s:%u; names are unique over all files", r->name, first->file,
 			 first->line);
 	}
-	intern_fini(&names);
 }
 
 static size_t
@@ -286,6 +278,7 @@ model_init(struct model *m, const struct policy_input *in, struct errs *errs)
 	intern_init(&m->ids, false);
 	intern_init(&m->principals, false);
 	intern_init(&m->paths, false);
+	intern_init(&m->names, false);
 	if (too_large(in)) {
 		errs_add(errs, NULL, 0, "the policy is too large: at most %u rules and %u MiB of text", RULES_MAX, TEXT_MAX >> 20);
 		return -1;
@@ -296,6 +289,8 @@ model_init(struct model *m, const struct policy_input *in, struct errs *errs)
 			errs_add(errs, NULL, 0, "service \"%s\" is named twice", in->services[i].name);
 			return -1;
 		}
+	intern_reserve(&m->names, in->nrules);
+	intern_reserve(&m->ids, in->nrules);
 	check_names(m);
 	for (size_t i = 0; i < in->nrules; i++)
 		add_rule(m, &m->rules[i], &in->rules[i]);
@@ -310,6 +305,7 @@ model_fini(struct model *m)
 	intern_fini(&m->ids);
 	intern_fini(&m->principals);
 	intern_fini(&m->paths);
+	intern_fini(&m->names);
 	trie_patterns_fini(&m->principal_patterns);
 	trie_patterns_fini(&m->path_patterns);
 	mem_free(m->rules);

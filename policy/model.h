@@ -31,11 +31,12 @@ struct model_rule {
 struct model {
 	const struct policy_input *in;
 	struct errs *errs;
-	struct intern strings;         /* becomes the image's strings */
+	struct intern strings;         /* labels and what else is text; the tables below have theirs */
 	struct intern services;        /* by name, in the order of policy_input */
 	struct intern ids;             /* exact principals */
 	struct intern principals;      /* patterns */
 	struct intern paths;           /* exact ones too */
+	struct intern names;           /* of rules: by their numbers */
 	struct trie_patterns principal_patterns, path_patterns; /* by the same numbers */
 	struct model_rule *rules;      /* in->nrules */
 	uint32_t *lists;

@@ -128,14 +128,18 @@ pattern_path_is_plain(const char *s, size_t n)
 int
 pattern_parse_principal(struct pattern *out, const char *s, size_t n, const char **why)
 {
-	char id[SPIFFE_ID_MAX];
+	char copy[SPIFFE_ID_MAX];
+	const char *id = s;
 	struct spiffe_id parsed;
 
-	if (n > sizeof(id))
+	if (n > sizeof(copy))
 		return fail(why, "longer than 2048 bytes");
-	/* With its stars replaced a pattern must be a valid id, or it would never match one. */
-	for (size_t i = 0; i < n; i++)
-		id[i] = s[i] == '*' ? 'x' : s[i];
+	if (memchr(s, '*', n)) {
+		/* With its stars replaced a pattern must be a valid id, or it would never match one. */
+		for (size_t i = 0; i < n; i++)
+			copy[i] = s[i] == '*' ? 'x' : s[i];
+		id = copy;
+	}
 	if (spiffe_parse(&parsed, id, n, why) < 0)
 		return -1;
 	if (memchr(s, '*', PATTERN_SCHEME_LEN + parsed.domain_len))
