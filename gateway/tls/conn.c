@@ -14,8 +14,9 @@
 #include "gateway/tls/tls_int.h"
 
 #define RECORD 16384           /* RFC 8446 5.1 */
+#define RECORDS_PER_KEY (1u << 24) /* RFC 8446 5.5: AES-GCM is good for 2^24.5 full records */
 /*
- * RFC 8446 5.5: a key is good for 2^24.5 full records; nobody needs a KeyUpdate a second. libssl calls back three times for one,
+ * At that nobody needs a KeyUpdate a second. libssl calls back three times for one,
  * five times with its answer: about 20 to 30 in a burst, one a second for ever.
  */
 #define POST_HANDSHAKE_BURST 100u
@@ -499,8 +500,24 @@ tls_read(struct tls_conn *t, void *p, size_t len)
 	return (ssize_t)got;
 }
 
+/* The next record goes under a new key; libssl sends the KeyUpdate before it. Refused between two parts of a write: then after the next. */
+static void
+new_key(struct tls_conn *t)
+{
+	if (SSL_key_update(t->ssl, SSL_KEY_UPDATE_NOT_REQUESTED))
+		t->records = 0;
+	else
+		ERR_clear_error();
+}
+
 ssize_t
 tls_write(struct tls_conn *t, const void *p, size_t len)
+{
+	return tls_write_more(t, p, len, false);
+}
+
+ssize_t
+tls_write_more(struct tls_conn *t, const void *p, size_t len, bool more)
 {
 	size_t put = 0, n;
 
@@ -510,9 +527,11 @@ tls_write(struct tls_conn *t, const void *p, size_t len)
 	while (put < len) {
 		size_t chunk = len - put < RECORD ? len - put : RECORD;
 
-		t->more = len - put > chunk;
+		t->more = more || len - put > chunk;
 		if (SSL_write_ex(t->ssl, (const uint8_t *)p + put, chunk, &n)) {
 			put += n;
+			if (++t->records >= RECORDS_PER_KEY)
+				new_key(t);
 			continue;
 		}
 		switch (why_nothing(t)) {

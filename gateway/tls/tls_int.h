@@ -36,6 +36,7 @@ struct tls_conn {
 	bool post_handshake;             /* such a message was seen since the flag was cleared */
 	uint8_t budget;                  /* calls for post-handshake messages that are left (case 58) */
 	uint32_t budget_s;               /* when that was last refilled, monotonic seconds */
+	uint32_t records;                /* written under the present key, about */
 	int io_errno;
 	int alert;                       /* received, fatal; -1 none */
 	struct keys_park park;
