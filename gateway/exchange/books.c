@@ -91,7 +91,7 @@ bool books_open(struct exchange *x, const struct leg_head *h)
 	return true;
 }
 
-void books_end(struct exchange *x, const char *reason)
+static void put_end(struct exchange *x, unsigned attempt, unsigned status, const char *reason)
 {
 	struct gate *g = x->g;
 	void *mem = ring_reserve_end(g->ring, 1024, loop_now(g->loop));
@@ -101,10 +101,10 @@ void books_end(struct exchange *x, const char *reason)
 		books_unaudited(g, "ring-full-at-end");
 		return;
 	}
-	audit_event_init(&e, mem, 1024, AUDIT_END, &x->id, x->from_link ? x->attempt : 1, loop_wall_us(g->loop));
+	audit_event_init(&e, mem, 1024, AUDIT_END, &x->id, attempt, loop_wall_us(g->loop));
 	audit_event_str(&e, AUDIT_F_REASON, reason);
-	if (x->status)
-		audit_event_u64(&e, AUDIT_F_STATUS, x->status);
+	if (status)
+		audit_event_u64(&e, AUDIT_F_STATUS, status);
 	audit_event_u64(&e, AUDIT_F_BYTES_IN, x->bytes_in);
 	audit_event_u64(&e, AUDIT_F_BYTES_OUT, x->bytes_out);
 	audit_event_u64(&e, AUDIT_F_DURATION_US, clock_mono_us() - x->start_us);
@@ -114,10 +114,24 @@ void books_end(struct exchange *x, const char *reason)
 		audit_event_str(&e, AUDIT_F_ENDPOINT, x->endpoint);
 	if (x->far_error_len)
 		audit_event_text(&e, AUDIT_F_DETAIL, x->far_error, x->far_error_len);
-	if (!x->from_link && x->attempt > 1)
-		audit_event_u64(&e, AUDIT_F_COUNT, x->attempt);
 	audit_event_done(&e);
 	ring_commit(g->ring, e.len);
+}
+
+void books_end(struct exchange *x, const char *reason)
+{
+	put_end(x, x->attempt, x->status, reason);
+}
+
+bool books_again(struct exchange *x, unsigned status, const char *reason)
+{
+	x->attempt++;
+	if (!books_open(x, &x->head)) {
+		x->attempt--;
+		return false;
+	}
+	put_end(x, x->attempt - 1, status, reason);
+	return true;
 }
 
 void books_deny(struct exchange *x, const struct leg_head *h, unsigned status, const char *reason, uint32_t rule)

@@ -11,7 +11,7 @@ struct exchange {
 	struct gate *g;
 	struct leg *in, *out;          /* NULL: done with */
 	struct caller *caller;
-	struct exchange_from from;     /* pointers in it are valid during exchange_start() only */
+	struct exchange_from from;     /* "call" is valid during exchange_start() only, the rest as long as "in" */
 	struct uuid id;
 	unsigned attempt;
 	int service;                   /* in config.services; -1: none */
@@ -38,6 +38,8 @@ struct exchange {
 
 bool books_open(struct exchange *x, const struct leg_head *h);
 void books_end(struct exchange *x, const char *reason);
+/* The attempt under way ended with this status and reason, and the next begins: x->attempt is one more. False: it could not be recorded. */
+bool books_again(struct exchange *x, unsigned status, const char *reason);
 void books_deny(struct exchange *x, const struct leg_head *h, unsigned status, const char *reason, uint32_t rule);
 /* An exchange was refused because it could not be recorded: the operator log says so, at most once a second. */
 void books_unaudited(struct gate *g, const char *why);

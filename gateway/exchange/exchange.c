@@ -302,6 +302,15 @@ static const struct leg_events in_events = {
 	.on_head = in_head, .on_data = in_data, .on_end = in_end, .on_drained = in_drained, .on_abort = in_abort,
 };
 
+/* The same exchange once more, as an attempt of its own in the books. */
+static void try_again(struct exchange *x, unsigned status, const char *reason)
+{
+	if (books_again(x, status, reason))
+		route(x);
+	else
+		fail(x, 503, "not-audited");
+}
+
 /* ---- service → caller ---- */
 
 static void out_head(void *ctx, const struct leg_head *h)
@@ -327,12 +336,10 @@ static void out_head(void *ctx, const struct leg_head *h)
 		if (token && h->status == LINK_STATUS_SLOT && len == 12 && memcmp(token, "unknown-slot", 12) == 0) {
 			link_forget_slot(x->out, x->caller);
 			drop_out(x, LEG_CANCEL);
-			if (!x->body_sent && x->attempt < MAX_ATTEMPTS) {
-				x->attempt++;
-				route(x);
-			} else {
+			if (x->body_sent || x->attempt >= MAX_ATTEMPTS)
 				fail(x, 503, "unknown-slot");
-			}
+			else
+				try_again(x, LINK_STATUS_SLOT, "unknown-slot");
 			return;
 		}
 		link_confirm(x->out, x->caller);
@@ -413,8 +420,7 @@ static void out_abort(void *ctx, enum leg_why why, bool unsent, const char *deta
 	x->out = NULL;
 	/* What cannot have reached the service may go by another link, never by the one that failed. */
 	if (unsent && x->peer >= 0 && !x->body_sent && !x->head_sent && x->attempt < MAX_ATTEMPTS) {
-		x->attempt++;
-		route(x);
+		try_again(x, 503, detail);
 		return;
 	}
 	if (x->head_sent) {
