@@ -36,7 +36,7 @@ PKI_O     := $(addprefix pki/, digest.o svid.o svid_bundle.o svid_cert.o)
 CA_O      := $(addprefix pki/, ca.o cert.o pairfile.o pairing.o pkey.o pkifile.o store.o) # gwctl's and the ca role's, never a gateway's
 PROCESS_O := $(addprefix gateway/process/, child.o ipc.o memfd.o privs.o role.o sandbox.o spawn.o)
 CONFIG_O  := $(addprefix gateway/config/, check.o check_listeners.o check_peers.o check_services.o config.o dump.o host.o \
-	image.o lookup.o options.o parse.o policy_files.o source.o value.o)
+	image.o lookup.o options.o origin.o parse.o policy_files.o source.o value.o)
 IO_O      := $(addprefix gateway/io/, conn.o loop.o outq.o)
 KEYS_O    := $(addprefix gateway/keys/, client.o ident.o proto.o provider.o role.o)
 AUDIT_O   := $(addprefix gateway/audit/, batch.o digest.o event.o flood.o inflight.o journal.o journal_role.o merkle.o \
@@ -85,6 +85,7 @@ $(foreach t,addr buf clock errs esc hash log spiffe uuid,$(eval $(call unit,base
 $(foreach t,body field head target,$(eval $(call unit,http1/test_$t,$(HTTP1_O) $(addprefix gateway/base/, mem.o),)))
 ZOO_O := tests/unit/pki/zoo.o
 $(foreach t,compile explain match open pattern,$(eval $(call unit,policy/test_$(t),$(POLICY_O) $(HTTP1_O) $(BASE_O),)))
+$(eval $(call unit,pki/test_digest,pki/digest.o $(BASE_O),-lcrypto))
 $(eval $(call unit,pki/test_svid,$(ZOO_O) $(PKI_O) $(BASE_O),-lcrypto))
 $(eval $(call unit,pki/test_ca,$(ZOO_O) $(CA_O) $(PKI_O) $(BASE_O),-ljansson -lcrypto))
 $(eval $(call unit,pki/test_pairing,$(ZOO_O) $(CA_O) $(PKI_O) $(BASE_O),-ljansson -lcrypto))

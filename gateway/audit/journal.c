@@ -161,6 +161,12 @@ static void set_state(struct journal *j, enum journal_state s, const char *why)
 		j->env->calls->on_state(j->env->ctx, s, why);
 }
 
+static void failed(struct journal *j, enum store_result rc, const char *what)
+{
+	if (rc == STORE_DEAD)
+		set_state(j, JOURNAL_FAILED, what);
+}
+
 /* ---- what a start finds ------------------------------------------------------------------------ */
 
 static void on_reset(void *ctx)
@@ -307,6 +313,8 @@ struct journal *journal_new(const struct journal_env *env, char *why, size_t why
 	}
 	j->batch = batch_new(j->store, j->inflight, &j->rf, env->flood_per_second ? env->flood_per_second : 100);
 	j->started_ms = clock_mono_ms();
+	/* From the first moment on something says where the journal ends. */
+	failed(j, store_checkpoint(j->store), "writing the checkpoint failed");
 
 	snprintf(text, sizeof(text), "version %s, record %" PRIu64 " follows in %s", SALLYPORT_VERSION, store_chain(j->store)->seq + 1,
 	    store_segment_name(j->store));
@@ -500,12 +508,6 @@ static void no_room(struct journal *j, uint64_t now_ms, uint64_t wall_us)
 	batch_free(alarm);
 }
 
-static void failed(struct journal *j, enum store_result rc, const char *what)
-{
-	if (rc == STORE_DEAD)
-		set_state(j, JOURNAL_FAILED, what);
-}
-
 static void maintain(struct journal *j, uint64_t now_ms)
 {
 	if (j->state == JOURNAL_FAILED || batch_items(j->batch))
@@ -640,6 +642,11 @@ void journal_stop(struct journal *j)
 enum journal_state journal_state(const struct journal *j)
 {
 	return j->state;
+}
+
+bool journal_stopping(const struct journal *j)
+{
+	return j->stopping;
 }
 
 bool journal_over(const struct journal *j, uint64_t now_ms)

@@ -77,6 +77,7 @@ void journal_producer_died(struct journal *j, const char *name, uint64_t instanc
 void journal_stop(struct journal *j);
 void journal_status_json(const struct journal *j, struct buf *out);
 enum journal_state journal_state(const struct journal *j);
+bool journal_stopping(const struct journal *j); /* journal_stop() was called */
 /* After journal_stop(): stopped, or it cannot be done (failed; the disk stayed full for 3 s). */
 bool journal_over(const struct journal *j, uint64_t now_ms);
 

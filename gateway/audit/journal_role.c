@@ -83,7 +83,8 @@ int journal_role(const struct journal_env *env)
 	while (rc != GONE && !journal_over(j, clock_mono_ms()))
 		rc = step(j, env, group_ms, &last);
 	if (rc == GONE) {
-		/* Master went without a word: what is in the rings is still recorded. */
+		/* Master went, perhaps without a word: what is in the rings is still recorded. */
+		rc = journal_stopping(j) ? TIMEOUT : GONE;
 		journal_stop(j);
 		for (unsigned i = 0; i < 1000 && !journal_over(j, clock_mono_ms()); i++)
 			journal_turn(j, clock_mono_ms());
