@@ -25,10 +25,10 @@
 static void
 place(const struct check *ck, const void *member, const void *owner, const char **file, unsigned *line)
 {
-	unsigned at = member ? parse_origin(ck->origins, member) : 0;
+	unsigned at = member ? origin_find(ck->origins, member) : 0;
 
 	if (!at && owner)
-		at = parse_origin(ck->origins, owner);
+		at = origin_find(ck->origins, owner);
 	*file = ck->c->file;
 	*line = 0;
 	if (at)
@@ -68,7 +68,7 @@ check_warn(struct check *ck, const void *member, const void *owner, const char *
 bool
 check_written(const struct check *ck, const void *member)
 {
-	return parse_origin(ck->origins, member) != 0;
+	return origin_find(ck->origins, member) != 0;
 }
 
 /* ---- shared checks ---- */

@@ -10,13 +10,13 @@
 #include "gateway/base/errs.h"
 #include "gateway/base/spiffe.h"
 #include "gateway/config/config.h"
-#include "gateway/config/parse.h"
+#include "gateway/config/origin.h"
 #include "gateway/config/source.h"
 
 struct check {
 	struct config *c;
 	const struct source *source;
-	const struct parse_origins *origins;
+	const struct origins *origins;
 	struct errs *errs;
 	bool files;             /* false: open no file, ask for no user or interface; what comes from those stays empty */
 	bool sidecar;           /* there is an uplink */

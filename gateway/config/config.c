@@ -22,7 +22,7 @@
 struct config *
 load_source(const struct source *s, const char *file, bool files, struct errs *errs)
 {
-	struct parse_origins origins = { 0 };
+	struct origins origins = { 0 };
 	struct parse ps = { .source = s, .errs = errs, .file = file, .origins = &origins };
 	struct check ck = { .source = s, .errs = errs, .origins = &origins, .files = files };
 	size_t before = errs->errors;
@@ -40,7 +40,7 @@ load_source(const struct source *s, const char *file, bool files, struct errs *e
 		c->peers[0].uplink = true;
 	ck.c = c;
 	check_config(&ck);
-	parse_origins_fini(&origins);
+	origin_fini(&origins);
 	config_destroy(&tree);
 	if (errs->errors != before) {
 		config_free(c);

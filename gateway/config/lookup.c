@@ -6,7 +6,7 @@
 #include "gateway/base/hash.h"
 #include "gateway/base/mem.h"
 
-#define HOST_MAX 255 /* no service's host is longer */
+#define HOST_MAX 256 /* no service's host is longer */
 
 struct lookup {
 	size_t mask;

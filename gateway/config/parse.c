@@ -10,54 +10,11 @@
 #include "gateway/base/mem.h"
 #include "gateway/config/value.h"
 
-/* ---- origins ---- */
-
-static size_t
-origin_slot(const struct parse_origins *o, const void *member)
-{
-	size_t i = (size_t)(((uintptr_t)member * UINT64_C(0x9e3779b97f4a7c15)) >> 20) & (o->cap - 1);
-
-	while (o->slots[i].member && o->slots[i].member != member)
-		i = (i + 1) & (o->cap - 1);
-	return i;
-}
-
 static void
-note_origin(struct parse *ps, const void *member, unsigned line)
+note(struct parse *ps, const void *member, unsigned line)
 {
-	struct parse_origins *o = ps->origins;
-	size_t slot;
-
-	if (!o)
-		return;
-	if ((o->n + 1) * 2 > o->cap) {
-		struct parse_origins bigger = { .n = o->n, .cap = o->cap ? o->cap * 2 : 256 };
-
-		bigger.slots = mem_array(bigger.cap, sizeof(*bigger.slots));
-		for (size_t i = 0; i < o->cap; i++)
-			if (o->slots[i].member)
-				bigger.slots[origin_slot(&bigger, o->slots[i].member)] = o->slots[i];
-		mem_free(o->slots);
-		*o = bigger;
-	}
-	slot = origin_slot(o, member);
-	if (!o->slots[slot].member)
-		o->n++;
-	o->slots[slot].member = member;
-	o->slots[slot].line = line;
-}
-
-unsigned
-parse_origin(const struct parse_origins *o, const void *member)
-{
-	return o->cap ? o->slots[origin_slot(o, member)].line : 0;
-}
-
-void
-parse_origins_fini(struct parse_origins *o)
-{
-	mem_free(o->slots);
-	memset(o, 0, sizeof(*o));
+	if (ps->origins)
+		origin_note(ps->origins, member, line);
 }
 
 /* ---- the tree ---- */
@@ -112,7 +69,7 @@ parse_fault(struct parse *ps, const config_setting_t *at, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	source_place(ps->source, at->line, &file, &line);
+	source_place(ps->source, config_setting_source_line(at), &file, &line);
 	errs_add(ps->errs, file, line, "%s", text);
 }
 
@@ -410,7 +367,7 @@ read_texts(struct parse *ps, config_setting_t *s, const struct option *o, void *
 			memcpy(&texts[*count], &text, sizeof(text));
 		else
 			texts[*count] = mem_strdup(text);
-		note_origin(ps, &texts[*count], e->line);
+		note(ps, &texts[*count], config_setting_source_line(e));
 		++*count;
 	}
 }
@@ -456,7 +413,7 @@ read_element(struct parse *ps, config_setting_t *e, const struct option *o, void
 		if (!text)
 			return false;
 		put_text(ps, &g->rows[0], element, text);
-		note_origin(ps, element, e->line);
+		note(ps, element, config_setting_source_line(e));
 		return true;
 	}
 	if (config_setting_type(e) != CONFIG_TYPE_GROUP) {
@@ -512,7 +469,7 @@ read_option(struct parse *ps, config_setting_t *s, const struct option *o, void 
 	int type = config_setting_type(s);
 	char number[24];
 
-	note_origin(ps, option_at(o, base), s->line);
+	note(ps, option_at(o, base), config_setting_source_line(s));
 	switch (o->type) {
 	case OPTION_TEXT:
 		if (o->flags & OPTION_NUMBER_OK && type == CONFIG_TYPE_INT && config_setting_get_int(s) >= 0) {
@@ -569,11 +526,11 @@ unknown_option(struct parse *ps, const config_setting_t *s, const struct option_
 	for (size_t i = 0; i < g->nrows; i++)
 		if (!(g->rows[i].flags & OPTION_DERIVED) && n < 64)
 			candidates[n++] = g->rows[i].name;
-	near = errs_nearest(s->name, candidates, n);
+	near = errs_nearest(config_setting_name(s), candidates, n);
 	if (near)
-		parse_fault(ps, s, "unknown option \"%s\" of %s; did you mean \"%s\"?", s->name, g->name, near);
+		parse_fault(ps, s, "unknown option \"%s\" of %s; did you mean \"%s\"?", config_setting_name(s), g->name, near);
 	else
-		parse_fault(ps, s, "unknown option \"%s\" of %s; remove it", s->name, g->name);
+		parse_fault(ps, s, "unknown option \"%s\" of %s; remove it", config_setting_name(s), g->name);
 }
 
 static bool
@@ -591,13 +548,13 @@ parse_group(struct parse *ps, config_setting_t *group, const struct option_group
 	int known = 0, n = config_setting_length(group);
 	const char *file;
 
-	note_origin(ps, base, group->line);
+	note(ps, base, config_setting_source_line(group));
 	for (size_t i = 0; i < g->nrows; i++) {
 		const struct option *o = &g->rows[i];
 		config_setting_t *s;
 
 		if (o->type == OPTION_LINE)
-			source_place(ps->source, group->line, &file, option_at(o, base));
+			source_place(ps->source, config_setting_source_line(group), &file, option_at(o, base));
 		if (o->flags & OPTION_DERIVED)
 			continue;
 		s = config_setting_get_member(group, o->name);
@@ -616,7 +573,7 @@ parse_group(struct parse *ps, config_setting_t *group, const struct option_group
 	for (int i = 0; known < n && i < n; i++) {
 		config_setting_t *s = config_setting_get_elem(group, (unsigned)i);
 
-		if (!is_option(g, s->name))
+		if (!is_option(g, config_setting_name(s)))
 			unknown_option(ps, s, g);
 	}
 }

@@ -9,23 +9,15 @@
 
 #include "gateway/base/errs.h"
 #include "gateway/config/options.h"
+#include "gateway/config/origin.h"
 #include "gateway/config/source.h"
-
-/* Which line each member was read from, by the member's address. */
-struct parse_origins {
-	struct parse_origin {
-		const void *member;
-		unsigned line;
-	} *slots;
-	size_t n, cap; /* cap is 0 or a power of two */
-};
 
 struct parse {
 	const struct source *source;
 	struct errs *errs;
 	const char *file;              /* file names in it are relative to its directory */
 	bool borrow;                   /* texts stay libconfig's; the tree must outlive the structs */
-	struct parse_origins *origins; /* NULL: not wanted */
+	struct origins *origins; /* NULL: not wanted */
 };
 
 /* Parse the text of a source. 0 and *tree, which config_destroy() frees; or -1, nothing to free, and the syntax fault in *errs. */
@@ -40,9 +32,5 @@ void parse_group(struct parse *ps, config_setting_t *group, const struct option_
 void parse_defaults(struct parse *ps, const struct option_group *g, void *base);
 
 void parse_fault(struct parse *ps, const config_setting_t *at, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-
-/* The line (of the source's text) that a member was read from, or 0. */
-unsigned parse_origin(const struct parse_origins *o, const void *member);
-void parse_origins_fini(struct parse_origins *o);
 
 #endif

@@ -87,7 +87,7 @@ read_rules(struct policy_files *pf, struct parse *ps, config_setting_t *list, bo
 	if (!list)
 		return;
 	if (!config_setting_is_list(list)) {
-		parse_fault(ps, list, "\"%s\" is a list of rules: %s = ( { … }, { … } )", list->name, list->name);
+		parse_fault(ps, list, "\"%s\" is a list of rules: %s = ( { … }, { … } )", config_setting_name(list), config_setting_name(list));
 		return;
 	}
 	n = config_setting_length(list);
@@ -111,7 +111,7 @@ read_rules(struct policy_files *pf, struct parse *ps, config_setting_t *list, bo
 			options_free(&options_rule, r, true);
 			continue;
 		}
-		source_place(ps->source, e->line, &r->file, &r->line);
+		source_place(ps->source, config_setting_source_line(e), &r->file, &r->line);
 		r->deny = deny;
 		pf->nrules++;
 	}
@@ -127,11 +127,11 @@ read_tree(struct policy_files *pf, struct policy_file *f)
 
 	for (int i = 0; i < config_setting_length(root); i++) {
 		s = config_setting_get_elem(root, (unsigned)i);
-		if (!strcmp(s->name, lists[0]) || !strcmp(s->name, lists[1]))
+		if (!strcmp(config_setting_name(s), lists[0]) || !strcmp(config_setting_name(s), lists[1]))
 			continue;
-		near = errs_nearest(s->name, lists, 2);
+		near = errs_nearest(config_setting_name(s), lists, 2);
 		parse_fault(&ps, s, near ? "unknown option \"%s\"; did you mean \"%s\"?" : "unknown option \"%s\"; a policy file has \"allow\" and \"deny\"",
-		    s->name, near);
+		    config_setting_name(s), near);
 	}
 	read_rules(pf, &ps, config_setting_get_member(root, lists[0]), false);
 	read_rules(pf, &ps, config_setting_get_member(root, lists[1]), true);
@@ -158,6 +158,7 @@ read_file(struct policy_files *pf, size_t i)
 	if (source_read(&f->source, path, name, SOURCE_POLICY_MAX, pf->errs) == 0) {
 		add_digest(pf, pf->names[i], &f->source.text);
 		f->parsed = parse_tree(&f->tree, &f->source, pf->errs) == 0;
+		buf_fini(&f->source.text); /* libconfig has copied what it needs, and it is large */
 		if (f->parsed)
 			read_tree(pf, f);
 	}
