@@ -80,11 +80,14 @@ $$(B)/tests/unit/$(1): $$(B)/tests/unit/$(1).o $$(addprefix $$(B)/,$(2))
 	$$(Q)$$(CC) $$(CFLAGS) $$(LDFLAGS) -o $$@ $$^ $(3) -lcmocka
 endef
 
+CONTROL_TEST_O := $(addprefix gateway/audit/, event.o ring.o) $(PROCESS_O) $(CONFIG_O) $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O)
 # (one line per test:  $(eval $(call unit,base/test_addr,$(BASE_O),)) )
 $(foreach t,addr buf clock errs esc hash log spiffe uuid,$(eval $(call unit,base/test_$t,$(BASE_O),)))
 $(foreach t,body field head target,$(eval $(call unit,http1/test_$t,$(HTTP1_O) $(addprefix gateway/base/, mem.o),)))
 ZOO_O := tests/unit/pki/zoo.o
 $(foreach t,compile explain match open pattern,$(eval $(call unit,policy/test_$(t),$(POLICY_O) $(HTTP1_O) $(BASE_O),)))
+$(foreach t,ipc memfd privs sandbox,$(eval $(call unit,process/test_$t,$(PROCESS_O) $(BASE_O),-lseccomp)))
+$(eval $(call unit,control/test_control,$(CONTROL_O) $(CONTROL_TEST_O),-lconfig -ljansson -lseccomp -lcrypto))
 $(eval $(call unit,pki/test_digest,pki/digest.o $(BASE_O),-lcrypto))
 $(eval $(call unit,pki/test_svid,$(ZOO_O) $(PKI_O) $(BASE_O),-lcrypto))
 $(eval $(call unit,pki/test_ca,$(ZOO_O) $(CA_O) $(PKI_O) $(BASE_O),-ljansson -lcrypto))
@@ -126,6 +129,8 @@ $(foreach t,policy_image policy_rules,$(eval $(call fuzz,$t,$(POLICY_O) $(BASE_O
 $(foreach t,addr spiffe,$(eval $(call fuzz,$t,$(BASE_O),)))
 $(eval $(call fuzz,config_values,gateway/config/value.o gateway/config/host.o $(BASE_O),))
 $(foreach t,config_image config_text,$(eval $(call fuzz,$t,$(CONFIG_O) $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O),-lconfig -lcrypto)))
+$(eval $(call fuzz,ipc,$(PROCESS_O) $(BASE_O),-lseccomp))
+$(eval $(call fuzz,control,$(CONTROL_O) $(CONTROL_TEST_O),-lconfig -ljansson -lseccomp -lcrypto))
 $(eval $(call fuzz,keys_proto,gateway/keys/proto.o,))
 
 SECONDS ?= 60
