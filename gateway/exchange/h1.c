@@ -280,8 +280,15 @@ static void on_input(struct conn *c)
 		 * Nothing is expected before the answer. A pipelined request stays in the socket; a FIN means that no other
 		 * request follows, not that nobody waits for the answer.
 		 */
-		if (c->hup)
+		if (c->hup) {
 			h->closed_in = true;
+		} else {
+			bool was = c->readable;
+
+			c->readable = false; /* a pipelined request does not hide a reset */
+			conn_check(c);
+			c->readable = was;
+		}
 		return;
 	}
 	if (have) {
@@ -329,6 +336,8 @@ static void on_input(struct conn *c)
 		conn_again(c);
 	else if (c->readable && !c->paused && !h->body_done)
 		conn_again(c);
+	else if (n > 0 && (!h->body_done || h->state == H1_S_TUNNEL))
+		conn_check(c);
 }
 
 /* ---- connection ---- */

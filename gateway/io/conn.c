@@ -311,6 +311,20 @@ ssize_t conn_read(struct conn *c, void *p, size_t n)
 	return got;
 }
 
+void conn_check(struct conn *c)
+{
+	int err = 0;
+	socklen_t len = sizeof(err);
+
+	if (c->state != CONN_OPEN || c->readable || c->hup || c->broken)
+		return;
+	if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &err, &len) == 0 && err) {
+		c->error = err;
+		c->broken = true;
+		loop_later(c->loop, &c->flush);
+	}
+}
+
 void conn_dirty(struct conn *c)
 {
 	if (c->state == CONN_OPEN)

@@ -79,6 +79,11 @@ void conn_fini(struct conn *c, bool reset);
 void conn_kick(struct conn *c);        /* go on with a handshake that was parked */
 /* >0 octets; 0 the far end closed its direction; -1 nothing now; -2 failed (on_close follows). */
 ssize_t conn_read(struct conn *c, void *p, size_t n);
+/*
+ * The owner has had all there is and waits for more: look whether a reset came with the last octets. libevent does not tell it apart
+ * from more input, so the edge that brought both is spent. on_close follows if so.
+ */
+void conn_check(struct conn *c);
 void conn_write(struct conn *c, const void *p, size_t n);
 /* After writing to c->out directly. */
 void conn_dirty(struct conn *c);

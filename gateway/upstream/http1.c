@@ -253,6 +253,8 @@ static void on_input(struct conn *c)
 		conn_again(c);
 	else if (n == 0)
 		c->readable = true; /* the end is still to be read, after the pause */
+	else if (u->state != UP_OVER)
+		conn_check(c);
 }
 
 /* ---- connection ---- */

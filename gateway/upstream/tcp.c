@@ -96,8 +96,12 @@ static void on_input(struct conn *c)
 	if (t->leg.ev)
 		t->leg.ev->on_data(t->leg.x, env->scratch, (size_t)n);
 	conn_settle_all();
-	if (c->fd >= 0 && c->readable && !c->paused)
+	if (c->fd < 0)
+		return;
+	if (c->readable && !c->paused)
 		conn_again(c);
+	else
+		conn_check(c);
 }
 
 static void on_drained(struct conn *c)
