@@ -26,7 +26,7 @@ static uint32_t
 add_trie(struct compile *c, size_t ntries, const struct trie_patterns *patterns, const uint32_t *which, size_t n)
 {
 	mem_grow(&c->tries, &c->tries_cap, ntries + 1, sizeof(*c->tries));
-	trie_build(&c->nodes, patterns, which, n, &c->tries[ntries]);
+	c->tries[ntries] = trie_build(&c->nodes, patterns, which, n);
 	return (uint32_t)ntries;
 }
 
@@ -39,12 +39,14 @@ make_selectors(struct compile *c)
 	size_t np = m->principals.n;
 	uint32_t *which = mem_array(np, sizeof(*which));
 	enum sets_result r;
+	struct trie trie;
 
 	for (size_t i = 0; i < np; i++)
 		which[i] = (uint32_t)i;
 	add_trie(c, 0, &m->principal_patterns, which, np);
 	mem_free(which);
-	r = sets_find(&c->sets, c->nodes.nodes, (const char *)m->strings.bytes);
+	trie = (struct trie){ c->nodes.nodes, (const char *)m->strings.bytes };
+	r = sets_find(&c->sets, &trie);
 	if (r == SETS_TOO_MANY)
 		errs_add(m->errs, NULL, 0, "the patterns of principals overlap in more than %u ways; "
 			 "use fewer that have \"*\" in different segments", SETS_STATES_MAX);
@@ -61,7 +63,7 @@ make_selectors(struct compile *c)
 		struct sets_match match = { 0 };
 
 		if (np)
-			sets_match(&match, c->nodes.nodes, (const char *)m->strings.bytes, id + PATTERN_SCHEME_LEN, it->len - PATTERN_SCHEME_LEN);
+			sets_match(&match, &trie, id + PATTERN_SCHEME_LEN, it->len - PATTERN_SCHEME_LEN);
 		c->sels[i].len = it->len;
 		c->sels[i].set = intern_find(&c->sets, match.pattern, match.n * sizeof(*match.pattern));
 	}
@@ -164,7 +166,7 @@ pathset_trie(struct compile *c, const uint32_t *paths, size_t n)
 	return c->pathsets.n > known ? add_trie(c, i + 1u, &c->m.path_patterns, paths, n) : i + 1u;
 }
 
-/* What earlier tests of the same group and action already decide, per assurance; COND_OTHER_METHODS stands for unknown methods. */
+/* What earlier tests of the same group and action decide, per assurance; COND_OTHER_METHODS stands for unknown methods. */
 struct cover {
 	uint32_t methods[POLICY_ASSURANCES];
 };
@@ -196,19 +198,16 @@ put(struct compile *c, uint32_t word)
 	c->acls[c->nacls++] = word;
 }
 
+/* items: sorted, with groups numbered; the words before the starts are there. */
 static void
-put_acl(struct compile *c, const uint32_t *run, const struct acl_item *items, size_t n, uint32_t trie, uint32_t npaths, uint32_t first_allow)
+put_groups(struct compile *c, const uint32_t *run, const struct acl_item *items, size_t n, uint32_t ngroups)
 {
-	size_t starts, i = 0;
+	size_t starts = c->nacls, i = 0;
 	uint32_t tests = 0;
 
-	put(c, first_allow);
-	put(c, trie);
-	put(c, npaths);
-	starts = c->nacls;
-	for (uint32_t g = 0; g < npaths + 2; g++)
+	for (uint32_t g = 0; g < ngroups + 1; g++)
 		put(c, 0);
-	for (uint32_t g = 0; g < npaths + 1; g++) {
+	for (uint32_t g = 0; g < ngroups; g++) {
 		struct cover cover[2] = { 0 };
 
 		for (; i < n && items[i].group == g; i++) {
@@ -228,7 +227,7 @@ static struct image_entry
 make_acl(struct compile *c, const uint32_t *run, uint32_t n)
 {
 	const struct model *m = &c->m;
-	uint32_t first_allow = IMAGE_NONE, npaths = 0, trie;
+	uint32_t first_allow = IMAGE_NONE, npaths = 0;
 	struct image_entry e = { ENTRY_ACL, (uint32_t)c->nacls };
 	struct acl_item *items;
 	uint32_t *paths;
@@ -258,8 +257,10 @@ make_acl(struct compile *c, const uint32_t *run, uint32_t n)
 			paths[npaths++] = path - 1;
 		items[i].group = npaths;
 	}
-	trie = pathset_trie(c, paths, npaths);
-	put_acl(c, run, items, nitems, trie, npaths, first_allow);
+	put(c, first_allow);
+	put(c, pathset_trie(c, paths, npaths));
+	put(c, npaths);
+	put_groups(c, run, items, nitems, npaths + 1);
 	mem_free(items);
 	mem_free(paths);
 	return e;

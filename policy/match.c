@@ -120,7 +120,7 @@ static void
 apply_acl(struct tally *t, const uint32_t *acl)
 {
 	const struct image_trie *tries = t->p->priv[PRIV_TRIES];
-	const struct image_node *nodes = t->p->priv[PRIV_NODES];
+	struct trie trie = { t->p->priv[PRIV_NODES], t->p->priv[PRIV_STRINGS] };
 	const struct policy_query *q = t->q;
 	uint32_t npaths = acl[ACL_NPATHS], first = acl[ACL_FIRST_ALLOW];
 
@@ -128,8 +128,10 @@ apply_acl(struct tally *t, const uint32_t *acl)
 	apply_group(t, t->starts, npaths, 0);
 	if (npaths == 0)
 		return;
-	if (!t->tcp && q->path && q->path_len && q->path[0] == '/')
-		trie_walk(nodes + tries[acl[ACL_TRIE]].first, t->p->priv[PRIV_STRINGS], q->path + 1, q->path_len - 1, on_path, t);
+	if (!t->tcp && q->path && q->path_len && q->path[0] == '/') {
+		trie.nodes += tries[acl[ACL_TRIE]].first;
+		trie_walk(&trie, q->path + 1, q->path_len - 1, on_path, t);
+	}
 	/* Allow rules that take the path are nearer already; without one, the first is as near as the others. */
 	if (first != IMAGE_NONE)
 		miss(t, t->tcp ? NEAR_KIND : NEAR_PATH, first);
@@ -174,7 +176,9 @@ policy_decide(const struct policy *p, const struct policy_query *q, struct polic
 	const struct image_sel *sels = p->priv[PRIV_SELS];
 	const uint32_t *set_start = image_section(p, IMAGE_SET_START), *set_items = image_section(p, IMAGE_SET_ITEMS);
 	uint32_t slots = h->section[IMAGE_SLOTS].n, set = 0;
-	struct tally t = { .p = p, .q = q, .near = NEAR_NOTHING, .deny = POLICY_NO_ID, .allow = POLICY_NO_ID, .near_rule = POLICY_NO_ID };
+	struct tally t = {
+		.p = p, .q = q, .near = NEAR_NOTHING, .deny = POLICY_NO_ID, .allow = POLICY_NO_ID, .near_rule = POLICY_NO_ID,
+	};
 
 	*v = (struct policy_verdict){ false, POLICY_NO_RULE, POLICY_NO_ID };
 	if (q->service >= p->nservices || (unsigned)q->assurance >= POLICY_ASSURANCES)
@@ -231,6 +235,7 @@ policy_principal(const struct policy *p, const char *id, size_t len)
 	const struct image_sel *sels = p->priv[PRIV_SELS];
 	const char *strings = p->priv[PRIV_STRINGS];
 	uint32_t n = image_count(p, IMAGE_ID_HASH), hash, set;
+	struct trie trie = { p->priv[PRIV_NODES], strings };
 	struct sets_match m;
 
 	if (len <= PATTERN_SCHEME_LEN || memcmp(id, PATTERN_SCHEME, PATTERN_SCHEME_LEN) != 0)
@@ -246,7 +251,7 @@ policy_principal(const struct policy *p, const char *id, size_t len)
 	}
 	if (h->npatterns == 0)
 		return h->nexact;
-	sets_match(&m, p->priv[PRIV_NODES], strings, id + PATTERN_SCHEME_LEN, len - PATTERN_SCHEME_LEN);
+	sets_match(&m, &trie, id + PATTERN_SCHEME_LEN, len - PATTERN_SCHEME_LEN);
 	/* policy_compile() found every set; only a forged image has an id without one. */
 	set = find_set(p, &m);
 	return set == IMAGE_NONE ? POLICY_NO_ID : h->nexact + set;
@@ -308,8 +313,12 @@ const char *
 policy_why_text(enum policy_why w)
 {
 	static const char *const texts[] = {
-		[POLICY_OK] = "allowed", [POLICY_DENIED] = "denied by rule", [POLICY_NO_RULE] = "no rule names this principal and service",
-		[POLICY_METHOD] = "method not allowed", [POLICY_PATH] = "path not allowed", [POLICY_ASSURANCE] = "assurance not accepted",
+		[POLICY_OK] = "allowed",
+		[POLICY_DENIED] = "denied by rule",
+		[POLICY_NO_RULE] = "no rule names this principal and service",
+		[POLICY_METHOD] = "method not allowed",
+		[POLICY_PATH] = "path not allowed",
+		[POLICY_ASSURANCE] = "assurance not accepted",
 		[POLICY_KIND] = "the rule has methods or paths, the service is TCP",
 	};
 

@@ -133,7 +133,8 @@ check_rules(struct check *c)
 	for (uint32_t i = 0; i < c->n[IMAGE_RULES]; i++, r++) {
 		if (!is_text(c, r->name, 0) || !is_text(c, r->file, 0) || r->cond & ~COND_MASK)
 			return fail(c, "bad rule");
-		if (!is_list(c, r->principals, false) || !is_list(c, r->services, true) || !is_list(c, r->methods, true) || !is_list(c, r->paths, true))
+		if (!is_list(c, r->principals, false) || !is_list(c, r->services, true) || !is_list(c, r->methods, true) ||
+		    !is_list(c, r->paths, true))
 			return fail(c, "a rule has a bad list");
 		if (r->cond & COND_OTHER_METHODS && (r->methods == IMAGE_NONE || lists[r->methods] > METHODS_MAX))
 			return fail(c, "a rule has bad methods");
@@ -319,7 +320,8 @@ check_slots(struct check *c)
 	if (!power_of_two(c->n[IMAGE_SLOTS]))
 		return fail(c, "bad table of rules");
 	for (uint32_t i = 0; i < c->n[IMAGE_SLOTS]; i++, s++)
-		if (s->sel != IMAGE_NONE && (s->sel >= c->n[IMAGE_SELS] || s->service >= c->n[IMAGE_SERVICES] || !is_entry(c, &s->entry)))
+		if (s->sel != IMAGE_NONE &&
+		    (s->sel >= c->n[IMAGE_SELS] || s->service >= c->n[IMAGE_SERVICES] || !is_entry(c, &s->entry)))
 			return fail(c, "bad table of rules");
 	return true;
 }
@@ -327,16 +329,22 @@ check_slots(struct check *c)
 static bool
 check_all(struct check *c)
 {
-	return check_strings(c) && check_lists(c) && check_rules(c) && check_services(c) && check_tries(c) && check_sets(c) && check_acls(c) &&
-		check_sels(c) && check_ids(c) && check_slots(c);
+	return check_strings(c) && check_lists(c) && check_rules(c) && check_services(c) && check_tries(c) &&
+		check_sets(c) && check_acls(c) && check_sels(c) && check_ids(c) && check_slots(c);
 }
 
 int
 policy_open(struct policy *p, const void *image, size_t len, const char **why)
 {
 	static const enum image_section sections[] = {
-		[PRIV_STRINGS] = IMAGE_STRINGS, [PRIV_RULES] = IMAGE_RULES, [PRIV_SERVICES] = IMAGE_SERVICES, [PRIV_SELS] = IMAGE_SELS,
-		[PRIV_SLOTS] = IMAGE_SLOTS, [PRIV_ACLS] = IMAGE_ACLS, [PRIV_NODES] = IMAGE_NODES, [PRIV_TRIES] = IMAGE_TRIES,
+		[PRIV_STRINGS] = IMAGE_STRINGS,
+		[PRIV_RULES] = IMAGE_RULES,
+		[PRIV_SERVICES] = IMAGE_SERVICES,
+		[PRIV_SELS] = IMAGE_SELS,
+		[PRIV_SLOTS] = IMAGE_SLOTS,
+		[PRIV_ACLS] = IMAGE_ACLS,
+		[PRIV_NODES] = IMAGE_NODES,
+		[PRIV_TRIES] = IMAGE_TRIES,
 	};
 	struct check c = { .p = p, .h = image, .why = "" };
 	bool ok;

@@ -38,13 +38,16 @@ int policy_assurance_parse(const char *s, size_t n);               /* -1 */
  * "tcp" a rule with methods or paths never matches.
  */
 
-/* A rule as written. Lists that are NULL (n 0) mean any, but for principals and services, which are required; a list of none that is not NULL is a fault. */
+/*
+ * A rule as written. Lists that are NULL (n 0) mean any, but for principals and services, which are required; a list of
+ * none that is not NULL is a fault.
+ */
 struct policy_rule {
 	const char *name;             /* unique over all files */
 	const char *file;             /* as the operator knows it: "policy.d/10-tax.conf" */
 	unsigned line;
 	bool deny;
-	const char *const *principals; /* exact ids or patterns; ["*"] alone: anybody, and callers without a principal (which the assurance tells apart) */
+	const char *const *principals; /* exact ids or patterns; ["*"] alone: anybody, with or without a principal: assurance tells */
 	size_t nprincipals;
 	const char *const *services;   /* names; ["*"] alone: every service */
 	size_t nservices;
@@ -93,7 +96,7 @@ int policy_open(struct policy *p, const void *image, size_t len, const char **wh
 const char *policy_digest(const struct policy *p);
 
 #define POLICY_NO_ID UINT32_MAX
-/* A principal's class in this generation: look it up once per connection and generation, not per request. Means nothing in another image. */
+/* A principal's class in this image: look it up once per connection and generation, not per request. */
 uint32_t policy_principal(const struct policy *p, const char *id, size_t len);
 /* A service's number in this image by its name, or POLICY_NO_ID. */
 uint32_t policy_service_id(const struct policy *p, const char *name);
@@ -130,7 +133,10 @@ struct policy_verdict {
 	uint32_t rule;                 /* that decided or came nearest; POLICY_NO_ID when none did */
 };
 
-/* Neither allocates nor fails. A principal or service that is none of this image is denied (POLICY_NO_RULE). *v names the first rule in order of source that matches. */
+/*
+ * Neither allocates nor fails. *v names the first rule in order of source that matches. A class or service that is none
+ * of this image is denied (POLICY_NO_RULE).
+ */
 void policy_decide(const struct policy *p, const struct policy_query *q, struct policy_verdict *v);
 
 /* What journals and "policy test" print of a rule; pointers into the image. */

@@ -15,8 +15,7 @@
 
 struct find {
 	struct intern *sets, states;
-	const struct image_node *trie;
-	const char *strings;
+	const struct trie *trie;
 	uint32_t *now, *next;          /* the state being expanded, and the one being made */
 	size_t nnow, nnext, now_cap, next_cap;
 	uint32_t steps;
@@ -43,7 +42,7 @@ push(struct find *f, uint32_t word)
 static void
 enter(struct find *f, uint32_t node)
 {
-	const struct image_node *n = &f->trie[node];
+	const struct image_node *n = &f->trie->nodes[node];
 
 	push(f, node);
 	if (n->rest != IMAGE_NONE)
@@ -64,7 +63,7 @@ add_state(struct find *f)
 	if (f->states.n > SETS_STATES_MAX)
 		f->result = SETS_TOO_MANY;
 	for (size_t i = 0; i < f->nnext; i++) {
-		uint32_t w = f->next[i], pattern = w & ABSORBED ? w & ~ABSORBED : f->trie[w].accept;
+		uint32_t w = f->next[i], pattern = w & ABSORBED ? w & ~ABSORBED : f->trie->nodes[w].accept;
 
 		if (pattern == IMAGE_NONE)
 			continue;
@@ -90,7 +89,7 @@ next_start(struct find *f)
 			push(f, f->now[i]);
 			continue;
 		}
-		n = &f->trie[f->now[i]];
+		n = &f->trie->nodes[f->now[i]];
 		if (n->star)
 			enter(f, n->child + n->nliteral + n->nprefix);
 	}
@@ -100,21 +99,21 @@ next_start(struct find *f)
 static void
 next_label(struct find *f, const struct image_node *label, bool literal)
 {
-	const char *s = f->strings + label->label;
+	const char *s = f->trie->strings + label->label;
 	size_t len = label->label_len;
 
 	next_start(f);
 	for (size_t i = 0; i < f->nnow && !(f->now[i] & ABSORBED); i++) {
-		const struct image_node *n = &f->trie[f->now[i]];
+		const struct image_node *n = &f->trie->nodes[f->now[i]];
 
 		for (uint32_t k = 0; k < n->nprefix; k++) {
-			const struct image_node *c = &f->trie[n->child + n->nliteral + k];
+			const struct image_node *c = &f->trie->nodes[n->child + n->nliteral + k];
 
-			if (c->label_len <= len && memcmp(f->strings + c->label, s, c->label_len) == 0)
+			if (c->label_len <= len && memcmp(f->trie->strings + c->label, s, c->label_len) == 0)
 				enter(f, n->child + n->nliteral + k);
 		}
 		if (literal && n->nliteral) {
-			uint32_t c = trie_literal(f->trie, n, f->strings, s, len, label->hash);
+			uint32_t c = trie_literal(f->trie, n, s, len, label->hash);
 
 			if (c != IMAGE_NONE)
 				enter(f, c);
@@ -135,20 +134,20 @@ expand(struct find *f, size_t state)
 	next_start(f);
 	add_state(f);
 	for (size_t i = 0; i < f->nnow && !(f->now[i] & ABSORBED); i++) {
-		const struct image_node *n = &f->trie[f->now[i]];
+		const struct image_node *n = &f->trie->nodes[f->now[i]];
 
 		for (uint32_t k = 0; k < n->nliteral + n->nprefix && f->result == SETS_OK; k++) {
 			if (++f->steps > STEPS_MAX)
 				f->result = SETS_TOO_MANY;
-			next_label(f, &f->trie[n->child + k], k < n->nliteral);
+			next_label(f, &f->trie->nodes[n->child + k], k < n->nliteral);
 		}
 	}
 }
 
 enum sets_result
-sets_find(struct intern *sets, const struct image_node *trie, const char *strings)
+sets_find(struct intern *sets, const struct trie *trie)
 {
-	struct find f = { .sets = sets, .trie = trie, .strings = strings };
+	struct find f = { .sets = sets, .trie = trie };
 
 	intern_init(&f.states, true);
 	intern_add(sets, "", 0);
@@ -176,8 +175,8 @@ on_match(void *arg, uint32_t pattern)
 }
 
 void
-sets_match(struct sets_match *m, const struct image_node *trie, const char *strings, const char *id, size_t len)
+sets_match(struct sets_match *m, const struct trie *trie, const char *id, size_t len)
 {
 	m->n = 0;
-	trie_walk(trie, strings, id, len, on_match, m);
+	trie_walk(trie, id, len, on_match, m);
 }

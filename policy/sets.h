@@ -15,13 +15,13 @@
 enum sets_result { SETS_OK, SETS_TOO_MANY /* states */, SETS_TOO_LARGE /* one set: more than SET_MAX */ };
 
 /* Adds every set to *sets (of words: sorted pattern numbers); the first is the empty one. */
-enum sets_result sets_find(struct intern *sets, const struct image_node *trie, const char *strings);
+enum sets_result sets_find(struct intern *sets, const struct trie *trie);
 
 /* The patterns that match an id, sorted: at most SET_MAX. */
 struct sets_match {
 	uint32_t n;
 	uint32_t pattern[SET_MAX];
 };
-void sets_match(struct sets_match *m, const struct image_node *trie, const char *strings, const char *id, size_t len);
+void sets_match(struct sets_match *m, const struct trie *trie, const char *id, size_t len);
 
 #endif

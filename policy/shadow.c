@@ -65,9 +65,11 @@ path_covers(struct shadow *s, uint32_t wide, uint32_t narrow)
 	return wide == narrow || covers_text(&s->m->paths, true, wide, narrow, &s->m->paths);
 }
 
+typedef bool covers_fn(struct shadow *s, uint32_t wide, uint32_t narrow);
+
 /* Each of "narrow" is covered by one of "wide". */
 static bool
-list_covers(struct shadow *s, struct model_list wide, struct model_list narrow, bool (*covers)(struct shadow *, uint32_t, uint32_t))
+list_covers(struct shadow *s, struct model_list wide, struct model_list narrow, covers_fn *covers)
 {
 	const uint32_t *l = s->m->lists;
 

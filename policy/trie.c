@@ -24,7 +24,9 @@ trie_patterns_add(struct trie_patterns *t, struct intern *strings, const struct 
 		const struct pattern_seg *seg = &p->seg[i];
 		uint32_t label = intern_put(strings, seg->text, seg->len);
 
-		t->tokens[t->ntokens++] = (struct trie_token){ seg->kind, image_hash(seg->text, seg->len), label, (uint32_t)seg->len };
+		t->tokens[t->ntokens++] = (struct trie_token){
+			seg->kind, image_hash(seg->text, seg->len), label, (uint32_t)seg->len,
+		};
 	}
 }
 
@@ -130,8 +132,8 @@ add_children(struct build *b, size_t i)
 	}
 }
 
-void
-trie_build(struct trie_nodes *out, const struct trie_patterns *patterns, const uint32_t *which, size_t n, struct image_trie *trie)
+struct image_trie
+trie_build(struct trie_nodes *out, const struct trie_patterns *patterns, const uint32_t *which, size_t n)
 {
 	struct sorted *s = mem_array(n, sizeof(*s));
 	struct build b = { .out = out, .base = out->n, .s = s };
@@ -146,15 +148,15 @@ trie_build(struct trie_nodes *out, const struct trie_patterns *patterns, const u
 	add_node(&b, 0, (uint32_t)n, 0, NULL);
 	for (size_t i = 0; i < out->n - b.base; i++)
 		add_children(&b, i);
-	*trie = (struct image_trie){ (uint32_t)b.base, (uint32_t)(out->n - b.base), (uint32_t)n };
 	mem_free(b.ranges);
 	mem_free(s);
+	return (struct image_trie){ (uint32_t)b.base, (uint32_t)(out->n - b.base), (uint32_t)n };
 }
 
 uint32_t
-trie_literal(const struct image_node *trie, const struct image_node *node, const char *strings, const char *s, size_t len, uint32_t hash)
+trie_literal(const struct trie *trie, const struct image_node *node, const char *s, size_t len, uint32_t hash)
 {
-	const struct image_node *c = trie + node->child;
+	const struct image_node *c = trie->nodes + node->child;
 	uint32_t lo = 0, hi = node->nliteral;
 
 	while (hi - lo > 8) {
@@ -167,14 +169,14 @@ trie_literal(const struct image_node *trie, const struct image_node *node, const
 	}
 	/* The first with this hash is in [lo, hi); equal hashes may go on behind it. */
 	for (; lo < node->nliteral && c[lo].hash <= hash; lo++)
-		if (c[lo].hash == hash && c[lo].label_len == len && memcmp(strings + c[lo].label, s, len) == 0)
+		if (c[lo].hash == hash && c[lo].label_len == len && memcmp(trie->strings + c[lo].label, s, len) == 0)
 			return node->child + lo;
 	return IMAGE_NONE;
 }
 
 struct walk {
-	const struct image_node *trie;
-	const char *strings, *text;
+	const struct trie *trie;
+	const char *text;
 	size_t len;
 	trie_match_fn *on_match;
 	void *arg;
@@ -185,7 +187,7 @@ static void
 step(const struct walk *w, uint32_t at, size_t pos, unsigned depth)
 {
 	for (;; depth++) {
-		const struct image_node *n = &w->trie[at], *c;
+		const struct image_node *n = &w->trie->nodes[at], *c;
 		const char *s = w->text + pos, *slash;
 		uint32_t follow = IMAGE_NONE, lit;
 		size_t len;
@@ -202,18 +204,18 @@ step(const struct walk *w, uint32_t at, size_t pos, unsigned depth)
 		slash = memchr(s, '/', w->len - pos);
 		len = slash ? (size_t)(slash - s) : w->len - pos;
 		pos += len + 1;
-		c = w->trie + n->child + n->nliteral;
+		c = w->trie->nodes + n->child + n->nliteral;
 		if (n->star && len > 0)
 			follow = n->child + n->nliteral + n->nprefix;
 		for (uint32_t i = 0; i < n->nprefix; i++) {
-			if (c[i].label_len > len || memcmp(w->strings + c[i].label, s, c[i].label_len) != 0)
+			if (c[i].label_len > len || memcmp(w->trie->strings + c[i].label, s, c[i].label_len) != 0)
 				continue;
 			if (follow != IMAGE_NONE)
 				step(w, follow, pos, depth + 1);
 			follow = n->child + n->nliteral + i;
 		}
 		if (n->nliteral) {
-			lit = trie_literal(w->trie, n, w->strings, s, len, image_hash(s, len));
+			lit = trie_literal(w->trie, n, s, len, image_hash(s, len));
 			if (lit != IMAGE_NONE) {
 				if (follow != IMAGE_NONE)
 					step(w, follow, pos, depth + 1);
@@ -227,9 +229,9 @@ step(const struct walk *w, uint32_t at, size_t pos, unsigned depth)
 }
 
 void
-trie_walk(const struct image_node *trie, const char *strings, const char *text, size_t len, trie_match_fn *on_match, void *arg)
+trie_walk(const struct trie *trie, const char *text, size_t len, trie_match_fn *on_match, void *arg)
 {
-	struct walk w = { trie, strings, text, len, on_match, arg };
+	struct walk w = { trie, text, len, on_match, arg };
 
 	step(&w, 0, 0, 0);
 }

@@ -36,14 +36,20 @@ struct trie_nodes {            /* the tries of an image, one after the other */
 };
 
 /* Appends the trie of patterns[which[0 … n - 1]], which must differ; accept values are positions in which. */
-void trie_build(struct trie_nodes *out, const struct trie_patterns *patterns, const uint32_t *which, size_t n, struct image_trie *trie);
+struct image_trie trie_build(struct trie_nodes *out, const struct trie_patterns *patterns,
+			     const uint32_t *which, size_t n);
 
 /* ---- walking ---- */
 
+struct trie {                  /* a view of one */
+	const struct image_node *nodes;
+	const char *strings;   /* where labels are */
+};
+
 typedef void trie_match_fn(void *arg, uint32_t accept);
 /* Calls on_match for every pattern that matches the text (behind the first "/" or behind "spiffe://"), in no order. */
-void trie_walk(const struct image_node *trie, const char *strings, const char *text, size_t len, trie_match_fn *on_match, void *arg);
+void trie_walk(const struct trie *trie, const char *text, size_t len, trie_match_fn *on_match, void *arg);
 /* A node's child for the literal, or IMAGE_NONE. */
-uint32_t trie_literal(const struct image_node *trie, const struct image_node *node, const char *strings, const char *s, size_t len, uint32_t hash);
+uint32_t trie_literal(const struct trie *trie, const struct image_node *node, const char *s, size_t len, uint32_t hash);
 
 #endif

@@ -94,11 +94,13 @@ check_json(const struct loaded *l, bool good)
 	json_t *faults = json_array(), *j;
 
 	for (size_t i = 0; i < l->errs.n; i++)
-		json_array_append_new(faults, json_pack("{s:o, s:b}", "text", json_text(l->errs.items[i].text), "warning", l->errs.items[i].warning));
+		json_array_append_new(faults, json_pack("{s:o, s:b}", "text", json_text(l->errs.items[i].text), "warning",
+			l->errs.items[i].warning));
 	j = json_pack("{s:b, s:o}", "good", good, "faults", faults);
 	if (good)
-		json_object_update_new(j, json_pack("{s:i, s:i, s:o, s:I, s:I}", "rules", (int)l->policy.nrules, "services", (int)l->policy.nservices,
-			"digest", json_text(policy_digest(&l->policy)), "image_bytes", (json_int_t)l->image.len, "compile_us", (json_int_t)l->compile_us));
+		json_object_update_new(j, json_pack("{s:i, s:i, s:o, s:I, s:I}", "rules", (int)l->policy.nrules, "services",
+			(int)l->policy.nservices, "digest", json_text(policy_digest(&l->policy)), "image_bytes",
+			(json_int_t)l->image.len, "compile_us", (json_int_t)l->compile_us));
 	return j;
 }
 
@@ -123,8 +125,9 @@ run_check(struct gwctl *g, int argc, char **argv)
 	} else {
 		gwctl_print_errs(&l.errs);
 		if (rc == GWCTL_OK)
-			printf("The policy is good: %u rules over %u services, read and compiled in %.1f ms to %s.\nIts digest is %s.\n", l.policy.nrules,
-				l.policy.nservices, (double)l.compile_us / 1000, gwctl_bytes(size, (double)l.image.len), policy_digest(&l.policy));
+			printf("The policy is good: %u rules over %u services, read and compiled in %.1f ms to %s.\n"
+			       "Its digest is %s.\n", l.policy.nrules, l.policy.nservices, (double)l.compile_us / 1000,
+				gwctl_bytes(size, (double)l.image.len), policy_digest(&l.policy));
 	}
 	unload(&l);
 	return rc;
@@ -256,11 +259,18 @@ explain(const struct policy *p, const struct policy_explained *e)
 	return buf_steal(&text);
 }
 
-/* Of the explained rules only those that matter: all that matched up to the verdict's, or the near ones. */
+/* By a rule that matched, as against by none. */
+static bool
+decided_by_rule(const struct test *t)
+{
+	return t->verdict.why == POLICY_OK || t->verdict.why == POLICY_DENIED;
+}
+
+/* Of the explained rules: the others that match, or, when none does, the near ones. */
 static bool
 worth_showing(const struct test *t, const struct policy_explained *e)
 {
-	return t->verdict.why == POLICY_OK || t->verdict.why == POLICY_DENIED ? e->missed == 0 && e->rule != t->verdict.rule : true;
+	return decided_by_rule(t) ? e->missed == 0 && e->rule != t->verdict.rule : true;
 }
 
 static json_t *
@@ -269,15 +279,16 @@ rule_json(const struct policy *p, uint32_t rule)
 	struct policy_rule_info info;
 
 	policy_rule_info(p, rule, &info);
-	return json_pack("{s:o, s:o, s:i, s:s}", "rule", json_text(info.name), "file", json_text(info.file), "line", (int)info.line, "action",
-		info.deny ? "deny" : "allow");
+	return json_pack("{s:o, s:o, s:i, s:s}", "rule", json_text(info.name), "file", json_text(info.file), "line", (int)info.line,
+		"action", info.deny ? "deny" : "allow");
 }
 
 static json_t *
 test_json(const struct test *t, const struct policy *p)
 {
-	json_t *j = json_pack("{s:s, s:s, s:o, s:s, s:s}", "verdict", t->verdict.allow ? "allow" : "deny", "reason", policy_why_text(t->verdict.why),
-		"service", json_text(t->service), "principal", t->principal, "assurance", policy_assurance_name(t->query.assurance));
+	json_t *j = json_pack("{s:s, s:s, s:o, s:s, s:s}", "verdict", t->verdict.allow ? "allow" : "deny", "reason",
+		policy_why_text(t->verdict.why), "service", json_text(t->service), "principal", t->principal, "assurance",
+		policy_assurance_name(t->query.assurance));
 	json_t *near = json_array();
 
 	if (t->query.path)
@@ -307,7 +318,7 @@ static void
 print_near(const struct gwctl *g, const struct test *t, const struct policy *p)
 {
 	static const char *const headings[] = { "RULE", "ACTION", "WHERE", "WHY NOT" };
-	bool decided = t->verdict.why == POLICY_OK || t->verdict.why == POLICY_DENIED;
+	bool decided = decided_by_rule(t);
 	struct table *table = table_new(headings, NULL, decided ? 3 : 4);
 	size_t rows = 0;
 
@@ -355,8 +366,7 @@ print_test(const struct gwctl *g, const struct test *t, const struct policy *p)
 		policy_rule_info(p, t->verdict.rule, &info);
 		name = gwctl_safe(info.name);
 		file = gwctl_safe(info.file);
-		printf("  rule        %s, %s:%u%s\n", name, file, info.line,
-			t->verdict.why == POLICY_OK || t->verdict.why == POLICY_DENIED ? "" : " (the nearest)");
+		printf("  rule        %s, %s:%u%s\n", name, file, info.line, decided_by_rule(t) ? "" : " (the nearest)");
 		mem_free(name);
 		mem_free(file);
 	}
@@ -472,8 +482,11 @@ list_rules(const struct gwctl *g, const struct policy *p, const char *principal,
 			struct policy_rule_info info;
 
 			policy_rule_info(p, rule, &info);
-			if (info.deny != (pass == 0) || (principal && !policy_rule_names(p, rule, POLICY_PRINCIPALS, principal, strlen(principal))) ||
-			    (service && !policy_rule_names(p, rule, POLICY_SERVICES, service, strlen(service))))
+			if (info.deny != (pass == 0))
+				continue;
+			if (principal && !policy_rule_names(p, rule, POLICY_PRINCIPALS, principal, strlen(principal)))
+				continue;
+			if (service && !policy_rule_names(p, rule, POLICY_SERVICES, service, strlen(service)))
 				continue;
 			if (g->json)
 				json_array_append_new(all, listed_json(p, rule));

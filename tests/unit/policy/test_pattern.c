@@ -64,15 +64,16 @@ trie_matches(const struct pattern *p, const char *text)
 	struct trie_patterns patterns = { 0 };
 	struct trie_nodes nodes = { 0 };
 	struct intern strings;
-	struct image_trie trie;
+	struct trie trie;
 	uint32_t which = 0;
 	bool got = false;
 	char *copy = mem_strndup(text, strlen(text)); /* of exact size, for the sanitizer */
 
 	intern_init(&strings, false);
 	trie_patterns_add(&patterns, &strings, p);
-	trie_build(&nodes, &patterns, &which, 1, &trie);
-	trie_walk(nodes.nodes, (const char *)strings.bytes, copy, strlen(copy), set, &got);
+	trie_build(&nodes, &patterns, &which, 1);
+	trie = (struct trie){ nodes.nodes, (const char *)strings.bytes };
+	trie_walk(&trie, copy, strlen(copy), set, &got);
 	intern_fini(&strings);
 	trie_patterns_fini(&patterns);
 	mem_free(nodes.nodes);
@@ -132,7 +133,7 @@ test_collisions(void **state)
 	struct trie_patterns patterns = { 0 };
 	struct trie_nodes nodes = { 0 };
 	struct intern strings;
-	struct image_trie trie;
+	struct trie trie;
 	struct pattern p;
 	uint32_t which[MAX], n = 0, pairs = 0;
 	char text[MAX][16];
@@ -158,11 +159,12 @@ test_collisions(void **state)
 		assert_int_equal(pattern_parse_path(&p, text[i], strlen(text[i]), &why), 0);
 		trie_patterns_add(&patterns, &strings, &p);
 	}
-	trie_build(&nodes, &patterns, which, n, &trie);
+	trie_build(&nodes, &patterns, which, n);
+	trie = (struct trie){ nodes.nodes, (const char *)strings.bytes };
 	for (uint32_t i = 0; i < n; i++) {
 		uint32_t got = MAX;
 
-		trie_walk(nodes.nodes, (const char *)strings.bytes, text[i] + 1, strlen(text[i]) - 1, last_match, &got);
+		trie_walk(&trie, text[i] + 1, strlen(text[i]) - 1, last_match, &got);
 		assert_int_equal(got, i);
 	}
 	intern_fini(&strings);
