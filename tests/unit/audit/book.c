@@ -70,6 +70,7 @@ void book_read(struct book *b, int dir_fd)
 	memset(b, 0, sizeof(*b));
 	if (verify_dir(dir_fd, &v) != 0)
 		fail_msg("record %" PRIu64 " %s:%" PRIu64 ": %s", v.seq, v.file, v.line, v.fault);
+	b->segments = v.segments;
 	assert_int_equal(verify_each(dir_fd, on_record, &c, &b->bad_lines), 0);
 	if (c.n)
 		qsort(c.seen, c.n, sizeof(*c.seen), compare);

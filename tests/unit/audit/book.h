@@ -8,7 +8,7 @@
 #include "gateway/audit/schema.h"
 
 struct book {
-	uint64_t records, bad_lines;
+	uint64_t records, bad_lines, segments;
 	uint64_t msg[SCHEMA_MSGS];
 	uint64_t opens, ends;      /* exchanges opened and ended, joined or not */
 	uint64_t twice;            /* opened or ended more than once */
