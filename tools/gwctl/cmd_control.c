@@ -81,7 +81,7 @@ cmd_drain(struct gwctl *g, int argc, char **argv)
 	if (g->json)
 		request_print_json(answer);
 	else if (r == GWCTL_OK)
-		puts("draining: nothing new is accepted; sallyportd stops when what runs has ended, or at limits.drain");
+		puts("draining: nothing new is accepted; sallyportd stops when what runs has ended, or at limits.drain_timeout");
 	print_unrecorded(answer);
 	json_decref(answer);
 	return r;
