@@ -132,6 +132,8 @@ $(foreach t,config_image config_text,$(eval $(call fuzz,$t,$(CONFIG_O) $(PKI_O) 
 $(eval $(call fuzz,ipc,$(PROCESS_O) $(BASE_O),-lseccomp))
 $(eval $(call fuzz,control,$(CONTROL_O) $(CONTROL_TEST_O),-lconfig -ljansson -lseccomp -lcrypto))
 $(eval $(call fuzz,keys_proto,gateway/keys/proto.o,))
+$(foreach t,audit_record audit_event audit_ring,$(eval $(call fuzz,$t,$(addprefix gateway/audit/, event.o parse.o record.o ring.o schema.o \
+	segment.o) $(BASE_O),)))
 
 SECONDS ?= 60
 fuzz: $(addprefix $(FB)/fuzz_,$(FUZZ))
