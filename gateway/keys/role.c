@@ -345,9 +345,10 @@ on_status(struct state *st, struct channel *ch)
 	struct buf b;
 
 	buf_init(&b, IPC_MAX_DATA);
-	buf_printf(&b, "{\"role\":\"keys\",\"uptime_ms\":%llu,\"memory_locked\":%s,\"signatures\":%llu,\"no_key\":%llu,\"bad_scheme\":%llu,"
+	buf_printf(&b, "{\"role\":\"keys\",\"uptime_ms\":%llu,\"memory_locked\":%s,\"key_memory\":%zu,\"signatures\":%llu,\"no_key\":%llu,\"bad_scheme\":%llu,"
 	               "\"failed\":%llu,\"abuse\":%llu,\"throttled\":%llu,\"channels\":%zu,\"keys\":[",
-	    (unsigned long long)(clock_mono_ms() - st->started_ms), st->locked ? "true" : "false", (unsigned long long)st->signatures,
+	    (unsigned long long)(clock_mono_ms() - st->started_ms), st->locked ? "true" : "false", CRYPTO_secure_used(),
+	    (unsigned long long)st->signatures,
 	    (unsigned long long)st->no_key, (unsigned long long)st->bad_scheme, (unsigned long long)st->failed,
 	    (unsigned long long)st->abuse, (unsigned long long)st->throttled, st->nchannels);
 	for (size_t i = 0; i < st->nkeys; i++) {
@@ -466,6 +467,9 @@ turn(struct state *st, struct pollfd *pfds)
 	}
 	if (poll(pfds, n + 1, timeout) < 0)
 		return; /* EINTR */
+	/* First: a key that master sent before it told a worker of the certificate is there before that worker asks. */
+	if (pfds[0].revents)
+		on_master(st);
 	for (size_t i = 0; i < n; i++) {
 		struct channel *ch = &st->channels[i];
 
@@ -474,8 +478,6 @@ turn(struct state *st, struct pollfd *pfds)
 		else if (ch->fd >= 0 && !ch->held && ((pfds[i + 1].revents & (POLLIN | POLLERR | POLLHUP)) || !pfds[i + 1].events))
 			on_channel(st, ch);
 	}
-	if (pfds[0].revents)
-		on_master(st);
 	channels_sweep(st);
 }
 

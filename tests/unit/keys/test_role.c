@@ -226,6 +226,11 @@ test_status(void **state)
 	assert_non_null(strstr(text, "\"role\":\"keys\""));
 	assert_non_null(strstr(text, "\"number\":3,\"type\":\"RSA\""));
 	assert_non_null(strstr(text, "\"abuse\":"));
+	/* The private numbers are in OpenSSL's secure heap: RSA's alone have more than 1000 octets. */
+	assert_non_null(strstr(text, "\"key_memory\":"));
+	assert_true(atoi(strstr(text, "\"key_memory\":") + strlen("\"key_memory\":")) > 1000);
+	if (getenv("BED_VERBOSE"))
+		fprintf(stderr, "  %s\n", text);
 	mem_free(text);
 }
 

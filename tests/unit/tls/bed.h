@@ -29,7 +29,6 @@ struct bed_end {
 	enum tls_status st;
 	int woken;      /* wakes not yet acted on */
 	unsigned parked;
-	bool free_when_parked;
 };
 void bed_wake(void *end);
 /* Drives all of them until each is done or failed, and the keys channel (-1: none) beside. Fails the test after 10 s. */

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -450,7 +451,7 @@ test_keys_killed(void **state) /* case 60 */
 	keys = start_keys();
 	keys_client_set_fd(keys.worker);
 	open_link(&c, &d);
-	carry(a.t, c.t ? b.t : b.t, 5000, 500, 500);
+	carry(a.t, b.t, 5000, 500, 500);
 	free2(&c, &d);
 	free2(&a, &b);
 }
@@ -493,6 +494,164 @@ test_keys_replaced(void **state)
 	close(nobody[0]);
 	close(nobody[1]);
 	mem_free(ends);
+}
+
+/* The channel takes a few requests only: the rest wait, and go as answers come. */
+static void
+test_full_channel(void **state)
+{
+	enum { N = 60 };
+	struct bed_end *ends = mem_array(2 * N, sizeof(*ends)), **list = mem_array(2 * N, sizeof(*list));
+	int small = 1;
+
+	(void)state;
+	assert_int_equal(setsockopt(keys.worker, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
+	for (size_t i = 0; i < N; i++) {
+		make_ends(&ends[2 * i], &ends[2 * i + 1], TLS_LINK_CLIENT, TLS_ACCEPT_PEERS, NULL);
+		list[2 * i] = &ends[2 * i];
+		list[2 * i + 1] = &ends[2 * i + 1];
+	}
+	for (size_t i = 0; i < N; i++)
+		tls_handshake(ends[2 * i].t);
+	for (size_t i = 0; i < N; i++)
+		assert_int_equal(tls_handshake(ends[2 * i + 1].t), TLS_PARKED);
+	/* One whose request was not sent yet goes away. */
+	bed_end_free(&ends[2 * N - 1]);
+	bed_end_free(&ends[2 * N - 2]);
+	bed_run(list, 2 * N - 2, keys.worker);
+	for (size_t i = 0; i < 2 * N - 2; i++)
+		assert_int_equal(ends[i].st, TLS_DONE);
+	for (size_t i = 0; i < 2 * N - 2; i++)
+		bed_end_free(&ends[i]);
+	small = 212992;
+	setsockopt(keys.worker, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
+	mem_free(ends);
+	mem_free(list);
+}
+
+/* Ends that are freed while they wait for a job, and too many that wait. */
+static void
+test_waiting(void **state)
+{
+	enum { N = KEYS_JOBS_MAX + KEYS_WAIT_MAX + 1 };
+	struct bed_end *ends = mem_array(2 * N, sizeof(*ends));
+	const char *detail;
+	struct rlimit files;
+	int nobody[2];
+
+	(void)state;
+	getrlimit(RLIMIT_NOFILE, &files);
+	if (files.rlim_max != RLIM_INFINITY && files.rlim_max < 2 * N + 100) {
+		mem_free(ends);
+		skip();
+	}
+	if (files.rlim_cur < 2 * N + 100) {
+		files.rlim_cur = 2 * N + 100;
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &files), 0);
+	}
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, nobody), 0);
+	keys_client_set_fd(nobody[0]);
+	for (size_t i = 0; i < N; i++) {
+		make_ends(&ends[2 * i], &ends[2 * i + 1], TLS_LINK_CLIENT, TLS_ACCEPT_PEERS, NULL);
+		assert_int_equal(tls_handshake(ends[2 * i].t), TLS_WANT_READ);
+	}
+	for (size_t i = 0; i < N; i++)
+		ends[2 * i + 1].st = tls_handshake(ends[2 * i + 1].t);
+	for (size_t i = 0; i < N - 1; i++)
+		assert_int_equal(ends[2 * i + 1].st, TLS_PARKED);
+	assert_int_equal(ends[2 * N - 1].st, TLS_FAILED);
+	assert_string_equal(tls_failure(ends[2 * N - 1].t, &detail), "busy");
+	/* Every third goes: some that are parked, some that wait. */
+	for (size_t i = 0; i < N; i += 3)
+		free2(&ends[2 * i], &ends[2 * i + 1]);
+	/* The next keys role serves those that waited. */
+	keys_client_set_fd(keys.worker);
+	for (int left = N; left > 0;) {
+		struct pollfd p = { .fd = keys.worker, .events = POLLIN };
+
+		left = 0;
+		for (size_t i = 1; i < 2 * N; i += 2)
+			if (ends[i].t && ends[i].woken) {
+				ends[i].woken = 0;
+				ends[i].st = tls_handshake(ends[i].t);
+			}
+		for (size_t i = 1; i < 2 * N; i += 2)
+			left += ends[i].t && ends[i].st == TLS_PARKED;
+		if (left) {
+			assert_int_equal(poll(&p, 1, 5000), 1);
+			assert_int_equal(keys_client_on_readable(), 0);
+		}
+	}
+	for (size_t i = 0; i < N; i++)
+		free2(&ends[2 * i], &ends[2 * i + 1]);
+	assert_int_equal(keys_client_pending(), 0);
+	close(nobody[0]);
+	close(nobody[1]);
+	mem_free(ends);
+}
+
+/* Owners that go on at once when woken, and free whatever they like meanwhile, themselves included. */
+#define CHAOS 120
+static struct bed_end chaos[2 * CHAOS];
+static unsigned chaos_seed = 1;
+
+static void
+chaos_wake(void *ctx)
+{
+	struct bed_end *e = ctx;
+
+	chaos_seed = chaos_seed * 1103515245 + 12345;
+	if ((chaos_seed >> 16) % 4 == 0) {
+		struct bed_end *victim = &chaos[(chaos_seed >> 18) % (2 * CHAOS)];
+
+		bed_end_free(victim);
+		if (victim == e)
+			return;
+	}
+	e->st = tls_handshake(e->t);
+	if (e->st == TLS_FAILED)
+		bed_end_free(e);
+}
+
+static void
+test_chaos(void **state)
+{
+	unsigned done = 0;
+
+	(void)state;
+	for (int round = 0; round < 5; round++) {
+		for (size_t i = 0; i < CHAOS; i++) {
+			struct bed_end *a = &chaos[2 * i], *b = a + 1;
+			int fds[2];
+
+			bed_pair(fds);
+			*a = (struct bed_end){ .fd = fds[0], .st = TLS_WANT_READ };
+			*b = (struct bed_end){ .fd = fds[1], .st = TLS_WANT_READ };
+			a->t = tls_client_new(env_a, fds[0], TLS_LINK_CLIENT, NULL, chaos_wake, a);
+			b->t = tls_server_new(env_b, fds[1], TLS_ACCEPT_PEERS, chaos_wake, b);
+		}
+		for (int idle = 0; idle < 3;) {
+			struct pollfd p = { .fd = keys.worker, .events = POLLIN };
+
+			for (size_t i = 0; i < 2 * CHAOS; i++) {
+				struct bed_end *e = &chaos[i];
+
+				if (e->t && e->st != TLS_PARKED && e->st != TLS_DONE)
+					e->st = tls_handshake(e->t);
+				if (e->t && e->st == TLS_FAILED)
+					bed_end_free(e);
+			}
+			idle = poll(&p, 1, 20) > 0 ? 0 : idle + 1;
+			if (!idle)
+				assert_int_equal(keys_client_on_readable(), 0);
+		}
+		for (size_t i = 0; i < 2 * CHAOS; i++) {
+			done += chaos[i].t && chaos[i].st == TLS_DONE;
+			bed_end_free(&chaos[i]);
+		}
+		assert_int_equal(keys_client_pending(), 0);
+	}
+	assert_true(done > 100);
 }
 
 static void
@@ -1051,6 +1210,9 @@ main(int argc, char **argv)
 		cmocka_unit_test(test_inside),
 		cmocka_unit_test(test_bad_env),
 		cmocka_unit_test(test_keys_replaced),
+		cmocka_unit_test(test_full_channel),
+		cmocka_unit_test(test_waiting),
+		cmocka_unit_test(test_chaos),
 		cmocka_unit_test(test_free_while_parked),
 		cmocka_unit_test(test_no_such_key),
 		cmocka_unit_test(test_keys_killed),
