@@ -49,7 +49,7 @@ EXCHANGE_O := $(addprefix gateway/exchange/, accept.o books.o exchange.o h1.o h2
 CONTROL_O := $(addprefix gateway/control/, client.o command.o merge.o role.o)
 MAIN_O    := $(addprefix gateway/main/, children.o compile.o journal_main.o listen.o main.o master.o note.o notify.o reload.o roles.o status.o worker.o)
 GWCTL_O   := $(addprefix tools/gwctl/, cmd_audit.o cmd_audit_read.o cmd_config.o cmd_control.o cmd_pair.o cmd_pki.o cmd_policy.o \
-	cmd_status.o gwctl.o main.o request.o table.o)
+	cmd_status.o gwctl.o main.o request.o socket_scan.o table.o)
 
 # ---- programs --------------------------------------------------------------------------------
 LIB_SSL := -lssl -lcrypto
@@ -87,6 +87,7 @@ $(foreach t,body field head target,$(eval $(call unit,http1/test_$t,$(HTTP1_O) $
 ZOO_O := tests/unit/pki/zoo.o
 $(foreach t,compile explain match open pattern,$(eval $(call unit,policy/test_$(t),$(POLICY_O) $(HTTP1_O) $(BASE_O),)))
 $(foreach t,ipc memfd privs sandbox,$(eval $(call unit,process/test_$t,$(PROCESS_O) $(BASE_O),-lseccomp)))
+$(eval $(call unit,gwctl/test_socket_scan,tools/gwctl/socket_scan.o $(addprefix gateway/base/, buf.o mem.o),))
 $(eval $(call unit,control/test_control,$(CONTROL_O) $(CONTROL_TEST_O),-lconfig -ljansson -lseccomp -lcrypto))
 $(eval $(call unit,pki/test_digest,pki/digest.o $(BASE_O),-lcrypto))
 $(eval $(call unit,pki/test_svid,$(ZOO_O) $(PKI_O) $(BASE_O),-lcrypto))

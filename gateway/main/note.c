@@ -33,17 +33,14 @@ void
 note_role(struct master *m, const struct child *c, const char *what, const char *how)
 {
 	struct audit_event e;
-	char ident[32], detail[96];
+	char detail[128];
 
 	if (!begin(m, &e, AUDIT_ROLE))
 		return;
-	snprintf(detail, sizeof(detail), "instance=%u pid=%d uid=%u generation=%u", c->instance, (int)c->pid, (unsigned)c->uid,
-	    c->gen ? c->gen->number : 0);
-	audit_event_str(&e, AUDIT_F_ROLE, children_ident(c, ident));
+	snprintf(detail, sizeof(detail), "%s%sindex=%u instance=%u uid=%u generation=%u", how ? how : "", how ? " " : "", c->index,
+	    c->instance, (unsigned)c->uid, c->gen ? c->gen->number : 0);
+	audit_event_str(&e, AUDIT_F_ROLE, role_name(c->role));
 	audit_event_str(&e, AUDIT_F_REASON, what);
-	if (how)
-		snprintf(detail + 0, sizeof(detail), "%s instance=%u uid=%u generation=%u", how, c->instance, (unsigned)c->uid,
-		    c->gen ? c->gen->number : 0);
 	audit_event_str(&e, AUDIT_F_DETAIL, detail);
 	end(m, &e);
 }
@@ -52,17 +49,18 @@ void
 note_alert(struct master *m, const struct child *c, const char *reason, const char *detail)
 {
 	struct audit_event e;
-	char ident[32] = "-";
+	char ident[32] = "-", text[160];
 
 	if (c)
 		children_ident(c, ident);
-	log_error("alert=%s role=%s%s%s", reason, ident, detail ? " " : "", detail ? detail : "");
+	snprintf(text, sizeof(text), "%s%s%s instance=%u", detail ? detail : "", detail ? "; " : "", ident, c ? c->instance : 0);
+	log_error("alert=%s %s", reason, text);
 	if (!begin(m, &e, AUDIT_ALERT))
 		return;
 	audit_event_str(&e, AUDIT_F_REASON, reason);
 	if (c)
-		audit_event_str(&e, AUDIT_F_ROLE, ident);
-	audit_event_str(&e, AUDIT_F_DETAIL, detail);
+		audit_event_str(&e, AUDIT_F_ROLE, role_name(c->role));
+	audit_event_str(&e, AUDIT_F_DETAIL, text);
 	end(m, &e);
 }
 

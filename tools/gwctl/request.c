@@ -2,6 +2,7 @@
 #include "tools/gwctl/request.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,27 +14,72 @@
 #include "gateway/base/buf.h"
 #include "gateway/base/mem.h"
 #include "gateway/config/config.h"
+#include "tools/gwctl/socket_scan.h"
 
 #define DEFAULT_SOCKET "/run/sallyport/control.sock"
+#define CONFIG_MAX (16U << 20)
 #define ANSWER_MAX (64U << 20)
 #define ANSWER_S 130       /* a reload waits for its workers */
 
-/* -s, else what the config says, else the default: a group member may use the socket but not read the keys that a config names. */
+static char *
+read_file(const char *path, size_t *len)
+{
+	struct buf b;
+	uint8_t *to;
+	ssize_t n = 0;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return NULL;
+	buf_init(&b, CONFIG_MAX);
+	while ((to = buf_reserve(&b, 65536)) && (n = read(fd, to, 65536)) > 0)
+		b.len += (size_t)n;
+	close(fd);
+	*len = b.len;
+	return buf_steal(&b);
+}
+
+/* A relative path is relative to the config's directory. */
+static char *
+beside(const char *config_path, char *path)
+{
+	const char *slash = strrchr(config_path, '/');
+	char *full;
+
+	if (path[0] == '/' || !slash)
+		return path;
+	full = mem_printf("%.*s/%s", (int)(slash - config_path), config_path, path);
+	mem_free(path);
+	return full;
+}
+
+/*
+ * -s, else what the config says, else the default. A config that is broken, or that names files which the caller may not
+ * read, still says where the socket is.
+ */
 static char *
 socket_path(const struct gwctl *g)
 {
+	char *text, *path = NULL;
 	struct errs errs;
 	struct config *c;
-	char *path;
+	size_t len;
 
 	if (g->socket_path)
 		return mem_strdup(g->socket_path);
 	errs_init(&errs);
 	c = config_load(g->config_path, &errs);
-	path = mem_strdup(c ? c->control.socket : DEFAULT_SOCKET);
+	if (c) {
+		path = mem_strdup(c->control.socket);
+	} else if ((text = read_file(g->config_path, &len))) {
+		path = socket_scan(text, len);
+		mem_free(text);
+		if (path)
+			path = beside(g->config_path, path);
+	}
 	config_free(c);
 	errs_fini(&errs);
-	return path;
+	return path ? path : mem_strdup(DEFAULT_SOCKET);
 }
 
 static int
