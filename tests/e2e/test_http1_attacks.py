@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What HTTP/1.1 lets an attacker try, and the one answer that each gets. (Cases 22-29, 33-37, 39, 40, 66, 86, 88.)"""
+import re
 import socket
 import time
 
@@ -161,6 +162,7 @@ def test_host(pair, origin, name):
     assert not origin.requests
 
 
+UNRESERVED = re.compile("%(2[de]|3[0-9]|[46][1-9a-f]|[57][0-9a]|5f|7e)", re.I)
 PATHS = ["/a/../b", "/a/%2e%2e/b", "/a/.%2E/b", "/%2fadmin", "/a%2Fb", "/a%5cb", "/a\\b", "/a//b", "//a", "/a;b=c/d", "/a#b", "/a/./b", "/%00",
          "/a%0d%0ab", "/%zz", "/%4", "/a%25%32%66b"]
 
@@ -177,7 +179,7 @@ def test_path_tricks(pair, origin, path):
     if status == 200:
         seen = origin.last().line.split(" ")[1]
         assert pair.a.exchange(path=seen) and pair.b.exchange(path=seen)
-        assert seen == path  # nothing but unreserved characters is ever decoded
+        assert seen == UNRESERVED.sub(lambda m: chr(int(m.group(1), 16)), path)  # these are decoded, once, and nothing else
     else:
         assert not origin.requests
 
@@ -188,7 +190,7 @@ def test_unreserved_octets_are_decoded_once(pair, origin, nginx):
     for path in ("/%61dmin/x", "/%61%64%6d%69%6e/x", "/%61dmi%6E/%78"):
         status, _, body = pair.get(path, host=TAX_HOST)
         assert status == plain[0] == 403, path
-    assert len(pair.b.journal("deny", path="/admin/x")) == 4
+    wait("four records", lambda: len(pair.b.journal("deny", path="/admin/x")) == 4)
     assert not [r for r in nginx.requests() if "admin" in r]
 
 
@@ -256,8 +258,8 @@ def test_http2_preface_on_a_plaintext_listener(pair, origin):
 
 
 def test_trace_and_options(pair, origin):
-    """TRACE would show the fields that we set; asterisk-form and OPTIONS are answered, never confused."""
-    assert pair.get("/", method="TRACE")[0] in (400, 403, 405, 501)
+    """Methods are the policy's business, TRACE too; asterisk-form is answered, never confused."""
+    assert pair.get("/v1/x", host=TAX_HOST, method="TRACE")[0] == 403
     got = send(pair, b"OPTIONS * HTTP/1.1\r\nHost: " + H + b"\r\nConnection: close\r\n\r\n")
     assert int(got.split(b" ")[1]) in (200, 400, 403, 501)
 
@@ -304,8 +306,8 @@ def test_exchange_id_of_an_application(pair, origin):
     for _ in range(2):
         pair.get("/minted", fields="Sallyport-Exchange: %s\r\nX-Request-Id: %s\r\n" % (evil, evil))
         assert origin.last().get("sallyport-exchange") != [evil]
-    ids = [r["exchange"] for r in pair.a.journal(path="/minted") if r["msgid"] in ("exchange", "exchange-open")]
-    assert len(set(ids)) == 2 and evil not in ids
+    ids = wait("two exchanges", lambda: len(pair.a.exchanges(path="/minted")) == 2 and {r["exchange"] for r in pair.a.exchanges(path="/minted")})
+    assert len(ids) == 2 and evil not in ids
 
 
 def test_the_control_authority_is_refused(pair, origin):

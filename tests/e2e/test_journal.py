@@ -29,7 +29,7 @@ def test_what_a_record_says(pair, origin):
     pair.get("/au3", method="POST", body=b"12345")
     r = pair.a.exchange(path="/au3")
     for name in ("seq", "prev", "worker", "exchange", "attempt", "verdict", "reason", "status", "principal", "assurance", "service", "host", "method",
-                 "path", "protocol", "rule", "rule_at", "generation", "direction", "peer", "gateway", "client", "listener", "bytes_in",
+                 "path", "protocol", "rule", "rule_at", "generation", "direction", "peer", "link", "client", "listener", "bytes_in",
                  "bytes_out", "duration_us"):
         assert r.get(name), (name, r["line"])
     assert (r["bytes_in"], r["reason"], r["method"]) == ("5", "complete", "POST") and int(r["duration_us"]) > 0
@@ -202,7 +202,7 @@ def test_no_room_on_the_disk(make_pair, world, folder, origin):
         p.stop()
         text = "".join(open(f).read() for f in glob.glob(disk + "/journal/journal-*.log"))
         records = [parse_record(l) for l in text.split("\n") if l]
-        assert [r for r in records if r["msgid"] in ("alert", "journal") and ("full" in r["line"] or "room" in r["line"])], text[-3000:]
+        assert [r for r in records if r["msgid"] in ("alert", "journal") and "space" in r["reason"]], text[-3000:]
         p.a.ctl("audit", "verify", disk + "/journal")
     finally:
         subprocess.run(["umount", "-l", disk])

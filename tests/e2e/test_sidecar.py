@@ -11,7 +11,8 @@ SIDE_UID = 23456
 
 
 @pytest.fixture(scope="module")
-def sidecar(pair, world, folder):
+def sidecar(usual_pair, world, folder):
+    pair = usual_pair
     cert = pair.hud.issue("workload", "side-app", "side-app")
     for g, rules in ((pair.a, RULES_A), (pair.b, RULES_B)):
         g.policy(rules + [rule("side", principals=[SIDE], services=["echo"], assurance=["mtls"])])

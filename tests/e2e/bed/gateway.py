@@ -30,6 +30,8 @@ def conf(value, indent=0):
     if isinstance(value, dict):
         inner = "".join("%s  %s = %s;\n" % (pad, k, conf(v, indent + 1)) for k, v in value.items() if v is not None)
         return "{\n%s%s}" % (inner, pad)
+    if not value:
+        return "( )"
     if all(isinstance(v, (str, int)) for v in value):
         return "[ %s ]" % ", ".join(conf(v) for v in value)
     return "(\n%s\n%s)" % (",\n".join("%s  %s" % (pad, conf(v, indent + 1)) for v in value), pad)
@@ -194,7 +196,8 @@ class Gateway:
 
     # ---- gwctl
     def ctl(self, *args, check=True, timeout=30):
-        p = self.ns.run(GWCTL, "-c", self.path, *args, check=False, timeout=timeout * SLOW)
+        # By the socket's name, too: a configuration that cannot be read does not say it.
+        p = self.ns.run(GWCTL, "-c", self.path, "-s", self.folder + "/control.sock", *args, check=False, timeout=timeout * SLOW)
         if check:
             assert p.returncode == 0, "gwctl %s: %d\n%s%s" % (" ".join(args), p.returncode, p.stdout.decode(), p.stderr.decode())
         return p

@@ -68,7 +68,8 @@ class H2:
         sid = self.c.get_next_available_stream_id()
         self.c.send_headers(sid, fields, end_stream=end and body is None)
         if body is not None:
-            self.c.send_data(sid, body, end_stream=end)
+            for i in range(0, len(body), 16000):
+                self.c.send_data(sid, body[i:i + 16000], end_stream=end and i + 16000 >= len(body))
         self.flush()
         self.streams[sid] = {"status": None, "body": b"", "reset": None, "ended": False, "fields": []}
         return sid
