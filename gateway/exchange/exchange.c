@@ -33,6 +33,22 @@ static void look_up_services(struct gate *g)
 		g->services[i].policy_id = policy_service_id(&g->policy, g->config->services[i].name);
 }
 
+/* Our pseudonym in Via (RFC 9110 7.6.3): ours alone in the domain, so that sidecar, gateway and peer are told apart. */
+static char *make_via(const struct config *c)
+{
+	const char *path = strchr(c->identity.id + strlen("spiffe://"), '/');
+	char *via;
+
+	path = path ? path + 1 : "gateway";
+	if (strncmp(path, "gateway/", 8) == 0)
+		path += 8;
+	via = mem_printf("1.1 %s.%s", path, c->domain);
+	for (char *p = via + 4; *p; p++)
+		if (*p == '/')
+			*p = '-';
+	return via;
+}
+
 void gate_init(struct gate *g)
 {
 	LIST_INIT(&g->exchanges);
@@ -42,7 +58,7 @@ void gate_init(struct gate *g)
 	g->parked = mem_array(g->config->npeers, sizeof(*g->parked));
 	for (size_t i = 0; i < g->config->npeers; i++)
 		TAILQ_INIT(&g->parked[i]);
-	g->via = mem_printf("1.1 %s", g->config->domain);
+	g->via = make_via(g->config);
 	g->q_park = deadline_queue(g->loop, g->config->limits.park_ms, on_park_limit);
 	look_up_services(g);
 }

@@ -563,7 +563,7 @@ static void link_begin(struct link *l)
 	l->state = L_HELLO;
 	l->h2 = h2_new(l->conn, &cfg, &link_h2_ops, l);
 	deadline_set(l->peer->set->q_handshake, &l->limit);
-	if (l->client)
+	if (l->client && !l->peer->cfg->uplink)
 		send_hello(l);
 }
 
@@ -891,9 +891,13 @@ static void on_goaway(struct h2 *h, int32_t last, uint32_t code)
 		link_drain(l);
 }
 
+/* A sidecar is no gateway, so it says no hello; that the gateway speaks means that it took our certificate. */
 static void on_settings(struct h2 *h)
 {
-	(void)h;
+	struct link *l = h2_owner(h);
+
+	if (l->state == L_HELLO && l->peer->cfg->uplink)
+		link_ready_now(l);
 }
 
 static void on_idle(struct h2 *h)
