@@ -54,7 +54,7 @@ static void set_state(struct h1_ingress *h, enum h1_state s)
 
 	h->state = (uint8_t)s;
 	switch (s) {
-	case H1_S_IDLE: deadline_set(in->q_keepalive, &h->limit); break;
+	case H1_S_IDLE: deadline_set(in->stopped ? in->q_parting : in->q_keepalive, &h->limit); break;
 	case H1_S_HEAD: deadline_set(in->q_head, &h->limit); break;
 	case H1_S_LINGER: deadline_set(in->q_linger, &h->limit); break;
 	default: deadline_cancel(&h->limit);
@@ -621,8 +621,11 @@ void h1_ingress_drain(struct ingress *in)
 {
 	struct h1_ingress *h, *next;
 
-	/* Idle ones that said nothing yet close now; others answer their next request with Connection: close. */
+	/*
+	 * A request may be on its way to those that are idle or new: it is answered, with Connection: close. Who says nothing for a
+	 * while is let go.
+	 */
 	LIST_FOREACH_SAFE(h, &in->h1, entry, next)
-		if (h->state == H1_S_HEAD && !h->partial && !h->conn->readable)
-			destroy(h, false, LEG_CANCEL, "closed");
+		if (h->state == H1_S_IDLE || (h->state == H1_S_HEAD && !h->partial))
+			deadline_set(in->q_linger, &h->limit);
 }
