@@ -39,7 +39,7 @@ CONFIG_O  := $(addprefix gateway/config/, check.o check_listeners.o check_peers.
 	image.o lookup.o options.o origin.o parse.o policy_files.o source.o value.o)
 IO_O      := $(addprefix gateway/io/, conn.o loop.o outq.o)
 KEYS_O    := $(addprefix gateway/keys/, client.o ident.o proto.o provider.o role.o)
-AUDIT_O   := $(addprefix gateway/audit/, batch.o digest.o event.o flood.o inflight.o journal.o journal_role.o merkle.o \
+AUDIT_O   := $(addprefix gateway/audit/, batch.o digest.o event.o flood.o inflight.o journal.o journal_role.o lanes.o merkle.o \
 	parse.o reconcile.o record.o ring.o schema.o segment.o store.o verify.o)
 TLS_O     := $(addprefix gateway/tls/, bio.o conn.o env.o layer.o verify.o)
 HTTP2_O   := $(addprefix gateway/http2/, session.o)

@@ -12,6 +12,8 @@ struct digest;             /* one fetched algorithm and one context: not for two
 
 struct digest *digest_new(void);   /* aborts when the library has no SHA-256 */
 void digest_free(struct digest *d);
+/* For tests: as if this CPU had at most so many vector lanes (0: EVP only). Returns how many are used. */
+unsigned digest_narrow(struct digest *d, unsigned width);
 void digest_leaf(struct digest *d, const void *p, size_t n, uint8_t out[DIGEST_LEN]);              /* H(0x00 || p) */
 void digest_node(struct digest *d, const uint8_t *left, const uint8_t *right, uint8_t out[DIGEST_LEN]); /* H(0x01 || l || r) */
 void digest_plain(struct digest *d, const void *p, size_t n, uint8_t out[DIGEST_LEN]);             /* H(p) */

@@ -219,6 +219,19 @@ static int teardown(void **state)
 	return 0;
 }
 
+/* The same on a CPU with fewer lanes, and on one with none. */
+static void narrower(void **state)
+{
+	static const unsigned widths[] = {8, 0};
+
+	for (unsigned i = 0; i < 2; i++) {
+		digest_narrow(d, widths[i]);
+		chains(state);
+		many_at_once(state);
+		known_roots(state);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -227,6 +240,7 @@ int main(void)
 		cmocka_unit_test(all_proofs),
 		cmocka_unit_test(many_at_once),
 		cmocka_unit_test(chains),
+		cmocka_unit_test(narrower),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
