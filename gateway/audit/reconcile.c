@@ -138,7 +138,10 @@ static int on_record(void *ctx, const struct parse_record *r, const struct verif
 	struct side *s;
 
 	(void)at;
-	if (!r->has_exchange || (r->msg != SCHEMA_EXCHANGE && r->msg != SCHEMA_OPEN && r->msg != SCHEMA_END && r->msg != SCHEMA_DENY))
+	/* A denial that should never have been needed is an alert. */
+	bool denied = r->msg == SCHEMA_DENY || (r->msg == SCHEMA_ALERT && is(r, AUDIT_F_VERDICT, "deny"));
+
+	if (!r->has_exchange || (r->msg != SCHEMA_EXCHANGE && r->msg != SCHEMA_OPEN && r->msg != SCHEMA_END && !denied))
 		return 0;
 	if (is(r, AUDIT_F_DIRECTION, "local"))
 		return 0;
@@ -156,7 +159,7 @@ static int on_record(void *ctx, const struct parse_record *r, const struct verif
 	take(t, &s->method, r, AUDIT_F_METHOD);
 	take(t, &s->reason, r, AUDIT_F_REASON);
 	take(t, &s->gateway, r, AUDIT_F_GATEWAY);
-	if (r->msg == SCHEMA_DENY) {
+	if (denied) {
 		s->denied = true;
 		s->status = parse_u64(r, AUDIT_F_STATUS);
 		return 0;
@@ -194,9 +197,10 @@ static const char *or_dash(const char *s)
 	return s ? s : "-";
 }
 
-static bool failed_status(uint64_t status)
+/* By this record nothing came back: it may never have got there. */
+static bool unanswered(const struct side *s)
 {
-	return status == 502 || status == 503 || status == 504;
+	return s->ended && (s->status == 502 || s->status == 503 || s->status == 504 || (s->status == 0 && s->bytes_out == 0));
 }
 
 /* "id": of the other side's gateway, or NULL when its checkpoint does not say. */
@@ -208,7 +212,7 @@ static void only_one(struct reconcile_result *out, const struct pair *p, int whi
 		out->elsewhere++;
 	} else if (s->denied && s->direction != IN) {
 		out->denied++;
-	} else if (s->direction != IN && s->ended && failed_status(s->status)) {
+	} else if (s->direction != IN && unanswered(s)) {
 		out->unreached++;
 	} else if (!s->denied && !s->ended) {
 		out->unfinished++;

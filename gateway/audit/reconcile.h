@@ -3,8 +3,8 @@
  * Double entry: two gateways' journals joined on (exchange id, attempt). What left one must have reached the other, and
  * both must say the same of it.
  *
- * By right in one journal only: what the sending gateway denied; what it opened but, by its own record, never got across
- * (502, 503, 504); what went to or came from another gateway; what was local.
+ * By right in one journal only: what the sending gateway denied; what it opened but, by its own record, never had an answer to
+ * (502, 503, 504, or neither status nor content); what went to or came from another gateway; what was local.
  */
 #ifndef GATEWAY_AUDIT_RECONCILE_H
 #define GATEWAY_AUDIT_RECONCILE_H

@@ -84,11 +84,11 @@ static void both(const struct sample_side *x, const struct sample_side *y)
 		assert_int_equal(sample_exchange(b.w, &id, 1, wall - 1000, y), 0);
 }
 
-static void deny(struct side *s, const struct uuid *id, const char *direction, const char *gateway)
+static void refuse(struct side *s, enum audit_type type, const struct uuid *id, const char *direction, const char *gateway)
 {
 	struct audit_event e;
 
-	audit_event_init(&e, ring_reserve_end(s->w, 1024, 0), 1024, AUDIT_DENY, id, 1, clock_wall_us());
+	audit_event_init(&e, ring_reserve_end(s->w, 1024, 0), 1024, type, id, 1, clock_wall_us());
 	audit_event_str(&e, AUDIT_F_VERDICT, "deny");
 	audit_event_str(&e, AUDIT_F_REASON, "no-rule");
 	audit_event_str(&e, AUDIT_F_DIRECTION, direction);
@@ -96,6 +96,11 @@ static void deny(struct side *s, const struct uuid *id, const char *direction, c
 	audit_event_u64(&e, AUDIT_F_STATUS, 403);
 	audit_event_done(&e);
 	ring_commit(s->w, e.len);
+}
+
+static void deny(struct side *s, const struct uuid *id, const char *direction, const char *gateway)
+{
+	refuse(s, AUDIT_DENY, id, direction, gateway);
 }
 
 static void run(struct reconcile_result *r)
@@ -129,9 +134,15 @@ static void balanced(void **state)
 	x.status = 403;
 	sample_exchange(a.w, &id, 1, clock_wall_us(), &x);
 	deny(&b, &id, "in", A_ID);
+	uuid_make(&id, clock_wall_us());
+	sample_exchange(a.w, &id, 1, clock_wall_us(), &x);
+	refuse(&b, AUDIT_ALERT, &id, "in", A_ID);
 	x = from;
 	x.status = 503;
 	x.reason = "no-link";
+	both(&x, NULL);
+	x.status = x.bytes_out = 0;
+	x.reason = "link-lost";
 	both(&x, NULL);
 	x = from;
 	x.gateway = "spiffe://other.example/gateway/dmz1";
@@ -150,9 +161,9 @@ static void balanced(void **state)
 	both(&x, &to);
 	run(&r);
 	assert_int_equal(r.imbalances, 0);
-	assert_int_equal(r.both, 103);
+	assert_int_equal(r.both, 104);
 	assert_int_equal(r.denied, 1);
-	assert_int_equal(r.unreached, 1);
+	assert_int_equal(r.unreached, 2);
 	assert_int_equal(r.elsewhere, 1);
 	assert_int_equal(r.unfinished, 2);
 	assert_true(r.have_offset);
