@@ -16,6 +16,7 @@
 #define ACCEPT_BATCH 64
 #define PAUSE_MS 100
 #define LINGER_MS 2000
+#define PARTING_MS 5000 /* draining: how long a silent connection may still ask */
 
 struct source {
 	uint64_t key;          /* 0: free */
@@ -415,6 +416,7 @@ struct ingress *ingress_new(struct gate *g, const int *fds, const unsigned *inde
 	in->q_head = deadline_queue(g->loop, lim->head_ms, h1_on_head_limit);
 	in->q_body = deadline_queue(g->loop, lim->body_idle_ms, h1_on_body_limit);
 	in->q_linger = deadline_queue(g->loop, LINGER_MS, h1_on_linger);
+	in->q_parting = deadline_queue(g->loop, PARTING_MS, h1_on_keepalive);
 	LIST_INIT(&in->h1);
 	LIST_INIT(&in->h2);
 	for (size_t i = 0; i < n; i++) {

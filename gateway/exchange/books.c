@@ -155,6 +155,22 @@ void books_deny(struct exchange *x, const struct leg_head *h, unsigned status, c
 	ring_commit(g->ring, e.len);
 }
 
+void books_alert(struct exchange *x, const char *reason)
+{
+	struct gate *g = x->g;
+	void *mem = ring_reserve_end(g->ring, 6144, loop_now(g->loop));
+	struct audit_event e;
+
+	if (!mem)
+		return;
+	audit_event_init(&e, mem, 6144, AUDIT_ALERT, &x->id, x->attempt, loop_wall_us(g->loop));
+	audit_event_str(&e, AUDIT_F_REASON, reason);
+	audit_event_text(&e, AUDIT_F_PRINCIPAL, x->caller->id, x->caller->id_len);
+	audit_event_str(&e, AUDIT_F_SERVICE, g->config->services[x->service].name);
+	audit_event_done(&e);
+	ring_commit(g->ring, e.len);
+}
+
 void books_unaudited(struct gate *g, const char *why)
 {
 	static struct log_limit limit;

@@ -246,18 +246,23 @@ static void in_data(void *ctx, const uint8_t *p, size_t n)
 	}
 }
 
-static unsigned strip_trailers(struct gate *g, struct h1_field *to, const struct h1_field *t, unsigned n)
+/* Case 38: what nobody may say about himself is not said in trailers either. */
+static unsigned strip_trailers(struct exchange *x, struct h1_field *to, const struct h1_field *t, unsigned n)
 {
 	unsigned k = 0;
+	bool stripped = false;
 
 	for (unsigned i = 0; i < n; i++) {
 		if (t[i].id == H1_F_IDENTITY) {
-			g->stripped++; /* case 38 */
+			x->g->stripped++;
+			stripped = true;
 			continue;
 		}
 		if (!t[i].hop && t[i].id != H1_F_HOST && t[i].id != H1_F_CONTENT_LENGTH && t[i].id != H1_F_TRANSFER_ENCODING)
 			to[k++] = t[i];
 	}
+	if (stripped)
+		books_alert(x, "identity-in-trailers");
 	return k;
 }
 
@@ -281,7 +286,7 @@ static void in_end(void *ctx, const struct h1_field *trailers, unsigned n)
 	x->in_ended = true;
 	if (!x->out)
 		return; /* parked: in_ended tells route() */
-	n = strip_trailers(x->g, t, trailers, n);
+	n = strip_trailers(x, t, trailers, n);
 	x->out->ops->end(x->out, t, n);
 	if (x->out_ended)
 		complete(x);
@@ -413,7 +418,7 @@ static void out_end(void *ctx, const struct h1_field *trailers, unsigned n)
 	struct h1_field t[H1_MAX_FIELDS];
 
 	x->out_ended = true;
-	n = strip_trailers(x->g, t, trailers, n);
+	n = strip_trailers(x, t, trailers, n);
 	x->in->ops->end(x->in, t, n);
 	if (x->in_ended || !x->tcp)
 		complete(x);
@@ -456,7 +461,8 @@ static void out_abort(void *ctx, enum leg_why why, bool unsent, const char *deta
 		fail(x, strcmp(detail, "connect-timeout") == 0 ? 504 : 503, detail);
 		break;
 	default:
-		fail(x, 502, detail);
+		/* A link that went away in mid-exchange is the peer's absence, not the service's fault. */
+		fail(x, strcmp(detail, "link-lost") == 0 ? 503 : 502, detail);
 	}
 }
 

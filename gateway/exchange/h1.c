@@ -627,5 +627,5 @@ void h1_ingress_drain(struct ingress *in)
 	 */
 	LIST_FOREACH_SAFE(h, &in->h1, entry, next)
 		if (h->state == H1_S_IDLE || (h->state == H1_S_HEAD && !h->partial))
-			deadline_set(in->q_linger, &h->limit);
+			deadline_set(in->q_parting, &h->limit);
 }

@@ -21,7 +21,8 @@ struct h2_ingress {
 	bool draining, gone;
 };
 
-static void destroy(struct h2_ingress *h, enum leg_why why)
+/* told: the far end was told why (GOAWAY), and should get to read it. */
+static void end(struct h2_ingress *h, enum leg_why why, bool told)
 {
 	struct gate *g = h->client.listener->ingress->gate;
 
@@ -31,12 +32,21 @@ static void destroy(struct h2_ingress *h, enum leg_why why)
 	LIST_REMOVE(h, entry);
 	deadline_cancel(&h->idle);
 	h2_free(h->h2, why);
-	conn_fini(h->conn, false);
-	loop_dispose(g->loop, h->conn);
+	if (told) {
+		conn_part(h->conn);
+	} else {
+		conn_fini(h->conn, false);
+		loop_dispose(g->loop, h->conn);
+	}
 	for (int i = 0; i < 2; i++)
 		caller_unref(g->callers, h->lowered[i]);
 	ingress_gone(&h->client);
 	loop_dispose(g->loop, h);
+}
+
+static void destroy(struct h2_ingress *h, enum leg_why why)
+{
+	end(h, why, false);
 }
 
 /* "uuid;attempt;assurance": of which only the last counts, for ids from workloads are ignored (DESIGN, Audit). */
@@ -123,7 +133,7 @@ static void on_error(struct h2 *s, const char *why)
 		gate_note(h->client.listener->ingress->gate, flood ? AUDIT_ALERT : AUDIT_REFUSED, h->client.listener->cfg->name,
 		    &h->client.from, h->client.caller->id, why, "HTTP/2");
 	h2_settle(s);
-	destroy(h, LEG_PROTOCOL);
+	end(h, LEG_PROTOCOL, true);
 }
 
 static const struct h2_ops ops = {

@@ -12,7 +12,9 @@
 #include "gateway/base/mem.h"
 
 #define MAX_IOV 64
-#define TLS_RECORD 16384
+/* conn_part(): how long, and how much, we go on reading. */
+#define PART_MS 1000
+#define PART_MAX_BYTES (1024 * 1024)
 #define TLS_GATHER 4096 /* below this it pays to copy pieces together for one record */
 
 /* Connections with borrowed output: one list, for one thread reads into one buffer at a time. */
@@ -63,11 +65,58 @@ void conn_set_layer(struct conn *c, const struct conn_layer *layer, void *ctx)
 	}
 }
 
+static ssize_t write_some(struct conn *c)
+{
+	struct iovec iov[MAX_IOV];
+	ssize_t total = 0, n;
+
+	while (c->out.bytes && c->writable) {
+		if (c->layer) {
+			size_t len;
+			/* Whole records where possible; small pieces are gathered into one. */
+			const uint8_t *p = outq_front(&c->out, TLS_GATHER, &len);
+
+			n = c->layer->write(c->layer_ctx, p, len, c->out.bytes > len);
+			if (n == -2)
+				return -2;
+		} else {
+			struct msghdr m = { .msg_iov = iov, .msg_iovlen = outq_iov(&c->out, iov, MAX_IOV) };
+			size_t asked = 0;
+
+			for (size_t i = 0; i < m.msg_iovlen; i++)
+				asked += iov[i].iov_len;
+			n = m.msg_iovlen == 1 ? send(c->fd, iov[0].iov_base, iov[0].iov_len, MSG_NOSIGNAL)
+					      : sendmsg(c->fd, &m, MSG_NOSIGNAL);
+			if (n < 0) {
+				if (errno == EINTR)
+					continue;
+				if (errno != EAGAIN) {
+					c->error = errno;
+					return -2;
+				}
+				n = -1;
+			} else if ((size_t)n < asked) {
+				outq_consume(&c->out, (size_t)n);
+				total += n;
+				/* A short write: the socket is full; its edge will come. */
+				c->writable = false;
+				break;
+			}
+		}
+		if (n < 0) {
+			c->writable = false;
+			break;
+		}
+		outq_consume(&c->out, (size_t)n);
+		total += n;
+	}
+	return total;
+}
+
 void conn_fini(struct conn *c, bool reset)
 {
 	if (c->fd < 0)
 		return;
-	c->state = CONN_CLOSED;
 	io_del(&c->io);
 	deadline_cancel(&c->write_deadline);
 	loop_task_cancel(c->loop, &c->flush);
@@ -75,6 +124,9 @@ void conn_fini(struct conn *c, bool reset)
 		LIST_REMOVE(c, settle);
 		c->borrowing = false;
 	}
+	if (!reset && c->state == CONN_OPEN && c->out.bytes && c->writable && !c->broken)
+		write_some(c); /* last words: a GOAWAY, an answer */
+	c->state = CONN_CLOSED;
 	if (c->layer) {
 		if (!reset && !c->shut_done && c->out.bytes == 0)
 			c->layer->shutdown(c->layer_ctx);
@@ -129,56 +181,6 @@ static bool advance(struct conn *c)
 	return c->state == CONN_OPEN;
 }
 
-static ssize_t write_some(struct conn *c)
-{
-	struct iovec iov[MAX_IOV];
-	ssize_t total = 0, n;
-
-	while (c->out.bytes && c->writable) {
-		if (c->layer) {
-			size_t len;
-			/* Whole records where possible; small pieces are gathered into one. */
-			const uint8_t *p = outq_front(&c->out, TLS_GATHER, &len);
-
-			if (len > TLS_RECORD)
-				len = TLS_RECORD;
-			n = c->layer->write(c->layer_ctx, p, len);
-			if (n == -2)
-				return -2;
-		} else {
-			struct msghdr m = { .msg_iov = iov, .msg_iovlen = outq_iov(&c->out, iov, MAX_IOV) };
-			size_t asked = 0;
-
-			for (size_t i = 0; i < m.msg_iovlen; i++)
-				asked += iov[i].iov_len;
-			n = m.msg_iovlen == 1 ? send(c->fd, iov[0].iov_base, iov[0].iov_len, MSG_NOSIGNAL)
-					      : sendmsg(c->fd, &m, MSG_NOSIGNAL);
-			if (n < 0) {
-				if (errno == EINTR)
-					continue;
-				if (errno != EAGAIN) {
-					c->error = errno;
-					return -2;
-				}
-				n = -1;
-			} else if ((size_t)n < asked) {
-				outq_consume(&c->out, (size_t)n);
-				total += n;
-				/* A short write: the socket is full; its edge will come. */
-				c->writable = false;
-				break;
-			}
-		}
-		if (n < 0) {
-			c->writable = false;
-			break;
-		}
-		outq_consume(&c->out, (size_t)n);
-		total += n;
-	}
-	return total;
-}
-
 static bool flush_out(struct conn *c)
 {
 	ssize_t n = write_some(c);
@@ -188,7 +190,8 @@ static bool flush_out(struct conn *c)
 		return false;
 	}
 	if (c->out.bytes == 0) {
-		deadline_cancel(&c->write_deadline);
+		if (!c->parting)
+			deadline_cancel(&c->write_deadline);
 		if (c->shut_wanted && !c->shut_done) {
 			c->shut_done = true;
 			if (c->layer)
@@ -196,7 +199,7 @@ static bool flush_out(struct conn *c)
 			else
 				shutdown(c->fd, SHUT_WR);
 		}
-	} else if (c->write_q && (n > 0 || !c->write_deadline.q)) {
+	} else if (c->write_q && !c->parting && (n > 0 || !c->write_deadline.q)) {
 		deadline_set(c->write_q, &c->write_deadline);
 	}
 	return true;
@@ -256,6 +259,10 @@ static void on_io(void *ctx, unsigned what)
 		bool was = c->writable;
 
 		c->writable = true;
+		if (c->read_waits) {
+			c->read_waits = false;
+			what |= IO_READ;
+		}
 		if (!was && (c->out.bytes || c->shut_wanted))
 			loop_later(c->loop, &c->flush);
 	}
@@ -264,6 +271,58 @@ static void on_io(void *ctx, unsigned what)
 		if (!c->paused)
 			c->ops->on_input(c);
 	}
+}
+
+static void parted(struct conn *c)
+{
+	struct loop *l = c->loop;
+
+	conn_fini(c, false);
+	loop_dispose(l, c);
+}
+
+static void on_parting_input(struct conn *c)
+{
+	uint8_t drop[4096];
+	ssize_t n;
+
+	while ((n = conn_read(c, drop, sizeof(drop))) > 0)
+		if ((c->dropped += (uint32_t)n) > PART_MAX_BYTES)
+			break;
+	if (n >= 0)
+		parted(c);
+}
+
+static void on_parting_drained(struct conn *c)
+{
+	(void)c;
+}
+
+static void on_parting_close(struct conn *c, const char *why)
+{
+	(void)why;
+	parted(c);
+}
+
+static const struct conn_ops parting_ops = {
+	.on_open = on_parting_drained, .on_input = on_parting_input, .on_drained = on_parting_drained, .on_close = on_parting_close,
+};
+
+void conn_part(struct conn *c)
+{
+	if (c->state != CONN_OPEN || c->broken) {
+		parted(c);
+		return;
+	}
+	c->ops = &parting_ops;
+	c->owner = NULL;
+	c->parting = true;
+	c->paused = false;
+	c->was_full = c->tell_empty = false;
+	conn_write_timeout(c, PART_MS);
+	deadline_set(c->write_q, &c->write_deadline);
+	c->readable = c->resume = true;
+	conn_shutdown(c);
 }
 
 void conn_kick(struct conn *c)
@@ -282,6 +341,10 @@ ssize_t conn_read(struct conn *c, void *p, size_t n)
 		got = c->layer->read(c->layer_ctx, p, n);
 		if (got == -1) {
 			c->readable = false;
+			c->read_waits = c->layer->wants_write(c->layer_ctx);
+		} else if (got > 0) {
+			if (!c->hup && !c->layer->pending(c->layer_ctx))
+				c->readable = false; /* drained; what comes later makes a new edge */
 		} else if (got == -2) {
 			c->error = ECONNRESET;
 			c->readable = false;

@@ -25,8 +25,9 @@ enum conn_hs { CONN_HS_DONE, CONN_HS_WAIT, CONN_HS_FAILED };
 struct conn_layer {
 	enum conn_hs (*handshake)(void *layer);
 	ssize_t (*read)(void *layer, void *p, size_t n);
-	ssize_t (*write)(void *layer, const void *p, size_t n);
-	bool (*pending)(void *layer);
+	ssize_t (*write)(void *layer, const void *p, size_t n, bool more); /* more follows at once */
+	bool (*pending)(void *layer);     /* input is there that no edge will announce */
+	bool (*wants_write)(void *layer); /* reading waits for the socket to take output */
 	void (*shutdown)(void *layer);
 	void (*free)(void *layer);
 };
@@ -63,8 +64,11 @@ struct conn {
 	bool shut_wanted;  /* close our direction when the queue is empty */
 	bool shut_done;
 	bool resume;       /* on_input is owed at the end of the turn */
+	bool read_waits;   /* reading goes on when the socket takes output */
 	bool broken;       /* a read failed: on_close is owed */
 	bool borrowing;    /* in the settle list */
+	bool parting;      /* conn_part() has it */
+	uint32_t dropped;  /* bytes, then */
 	LIST_ENTRY(conn) settle;
 	int error;         /* errno of what closed it */
 	struct deadline write_deadline; /* set while output waits */
@@ -74,8 +78,16 @@ struct conn {
 /* Takes the descriptor (non-blocking). connecting: connect(2) was begun. The layer is set with conn_set_layer() before anything happens. */
 void conn_init(struct conn *c, struct loop *l, int fd, bool connecting, const struct conn_ops *ops, void *owner);
 void conn_set_layer(struct conn *c, const struct conn_layer *layer, void *ctx); /* layer_ctx is now c's */
-/* Close and forget; allowed in any callback. The memory is the owner's, but must last until the turn is over: loop_dispose(). reset: send RST. */
+/*
+ * Close and forget; allowed in any callback. What is queued is offered to the socket once. The memory is the owner's, but must last until the turn is over: loop_dispose().
+ * reset: send RST.
+ */
 void conn_fini(struct conn *c, bool reset);
+/*
+ * The same for a connection in heap memory that was told why it ends (a GOAWAY, an answer): what is queued is written, and what
+ * still arrives is taken in and dropped for a moment, so that our close does not reset those words away. Frees c.
+ */
+void conn_part(struct conn *c);
 void conn_kick(struct conn *c);        /* go on with a handshake that was parked */
 /* >0 octets; 0 the far end closed its direction; -1 nothing now; -2 failed (on_close follows). */
 ssize_t conn_read(struct conn *c, void *p, size_t n);

@@ -228,10 +228,8 @@ static void link_close(struct link *l, const char *why, const char *detail)
 	if (l->h2)
 		h2_free(l->h2, LEG_CANCEL);
 	slots_free(l);
-	if (l->conn) {
-		conn_fini(l->conn, false);
-		loop_dispose(s->env.loop, l->conn);
-	}
+	if (l->conn)
+		conn_part(l->conn);
 	TAILQ_REMOVE(&p->links, l, entry);
 	s->count--;
 	mem_free(l->gateway);

@@ -18,14 +18,19 @@ static ssize_t layer_read(void *t, void *p, size_t n)
 	return tls_read(t, p, n);
 }
 
-static ssize_t layer_write(void *t, const void *p, size_t n)
+static ssize_t layer_write(void *t, const void *p, size_t n, bool more)
 {
-	return tls_write(t, p, n);
+	return tls_write_more(t, p, n, more);
 }
 
 static bool pending(void *t)
 {
 	return tls_pending(t);
+}
+
+static bool wants_write(void *t)
+{
+	return tls_wants_write(t);
 }
 
 static void layer_shutdown(void *t)
@@ -40,7 +45,7 @@ static void layer_free(void *t)
 
 static const struct conn_layer layer = {
 	.handshake = handshake, .read = layer_read, .write = layer_write,
-	.pending = pending, .shutdown = layer_shutdown, .free = layer_free,
+	.pending = pending, .wants_write = wants_write, .shutdown = layer_shutdown, .free = layer_free,
 };
 
 void tls_layer_set(struct conn *c, struct tls_conn *t)
