@@ -174,9 +174,9 @@ measure() { # workload
 	read -ra args <<<"$(arguments "$1")"
 	[ ${#args[@]} -gt 0 ] || { say "bench: no workload $1"; return; }
 	if [ "$1" = idletls ]; then
-		[ -n "${IDLETLS_PORT:-}" ] && [ "$PEER" = sallyport ] || return
-		at=$IDLETLS_PORT
-		tls=(-C "$RUN/a/app.crt" -K "$RUN/a/app.key" -S "$RUN/a/a.bench.pem" -N bench.local)
+		[ "$PEER" = sallyport ] || return
+		at=$((A_PORT + 100))
+		tls=(-C "$RUN/ours/a/client.crt" -K "$RUN/ours/a/client.key" -S "$RUN/ours/a/bundle.pem" -N bench.local)
 	fi
 	line=$(timeout 240 "$build/tests/bench/load" "${args[@]}" -t "127.0.0.1:$at" -A "$(ids "${root[A]}")" -B "$(ids "${root[B]}")" \
 		-O "$(ids "${root[K]}")" "${tls[@]}" 2>>"$tmp/log")

@@ -9,7 +9,7 @@ _ours_rules() { # services...
 	for i in $(seq 999); do
 		echo "  { name = \"rule-$i\"; principals = [ \"spiffe://a.example/app-$i\" ]; services = [ \"bench\" ]; methods = [ \"GET\" ]; paths = [ \"/v1/part-$i/*\" ]; },"
 	done
-	echo '  { name = "bench"; principals = [ "spiffe://a.example/client" ]; services = [ "bench" ]; assurance = [ "address", "mtls" ]; }'
+	echo '  { name = "bench"; principals = [ "spiffe://a.example/client" ]; services = [ "bench", "bench-ip" ]; assurance = [ "address", "mtls" ]; }'
 	echo ');'
 }
 _ours_head() { # side
@@ -47,7 +47,8 @@ _ours_make() {
 		  { name = "inside"; address = "127.0.0.1:${I_PORT:-$((A_PORT + 100))}"; accept = [ "workloads" ]; } );
 		peers = ( { name = "b"; domain = "b.example"; bundle = "peer.pem"; revocation = "off";
 		            gateways = [ "spiffe://b.example/gateway/dmz1" ]; dial = [ "127.0.0.1:$B_PORT" ]; } );
-		services = ( { name = "bench"; host = "bench.local"; via = "b"; } );
+		services = ( { name = "bench"; host = "bench.local"; via = "b"; },
+		             { name = "bench-ip"; host = "127.0.0.1:$A_PORT"; via = "b"; } );
 		CONF
 	} >"$RUN/ours/a/sallyport.conf"
 	{
@@ -56,7 +57,8 @@ _ours_make() {
 		listeners = ( { name = "tunnel"; address = "127.0.0.1:$B_PORT"; accept = [ "peers" ]; } );
 		peers = ( { name = "a"; domain = "a.example"; bundle = "peer.pem"; revocation = "off"; assert = [ "address" ];
 		            gateways = [ "spiffe://a.example/gateway/dmz1" ]; } );
-		services = ( { name = "bench"; host = "bench.local"; endpoints = [ "127.0.0.1:$K_PORT" ]; max_connections = 4096; } );
+		services = ( { name = "bench"; host = "bench.local"; endpoints = [ "127.0.0.1:$K_PORT" ]; max_connections = 4096; },
+		             { name = "bench-ip"; host = "127.0.0.1:$A_PORT"; endpoints = [ "127.0.0.1:$K_PORT" ]; max_connections = 4096; } );
 		CONF
 	} >"$RUN/ours/b/sallyport.conf"
 }
