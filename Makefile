@@ -87,6 +87,8 @@ $(foreach t,body field head target,$(eval $(call unit,http1/test_$t,$(HTTP1_O) $
 ZOO_O := tests/unit/pki/zoo.o
 $(foreach t,compile explain match open pattern,$(eval $(call unit,policy/test_$(t),$(POLICY_O) $(HTTP1_O) $(BASE_O),)))
 $(foreach t,ipc memfd privs sandbox,$(eval $(call unit,process/test_$t,$(PROCESS_O) $(BASE_O),-lseccomp)))
+$(eval $(call unit,main/test_master,tests/unit/main/hostile.o $(ZOO_O) $(filter-out %/main.o %/worker.o,$(MAIN_O)) $(CONTROL_O) $(KEYS_O) $(AUDIT_O) \
+	$(CONFIG_O) $(PROCESS_O) $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O),-lconfig -ljansson -lseccomp $(LIB_SSL)))
 $(eval $(call unit,gwctl/test_socket_scan,tools/gwctl/socket_scan.o $(addprefix gateway/base/, buf.o mem.o),))
 $(eval $(call unit,control/test_control,$(CONTROL_O) $(CONTROL_TEST_O),-lconfig -ljansson -lseccomp -lcrypto))
 $(eval $(call unit,pki/test_digest,pki/digest.o $(BASE_O),-lcrypto))
@@ -195,7 +197,7 @@ $(B)/tests/bench/origin: $(B)/tests/bench/origin.o
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
 
-MAN := man/sallyportd.8 man/gwctl.1 man/sallyport.conf.5 man/sallyport-policy.5
+MAN := man/sallyportd.8 man/gwctl.1 man/sallyport.conf.5 man/sallyport-policy.5 man/sallyport-journal.5
 install: all
 	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/sallyport/examples
 	install -d -m 750 $(DESTDIR)$(SYSCONFDIR)/sallyport $(DESTDIR)$(SYSCONFDIR)/sallyport/policy.d

@@ -110,7 +110,7 @@ static void kill_nine(void **state)
 
 	(void)state;
 	sample_env(&env, sample_dir(path, sizeof(path)));
-	env.segment_bytes = 300000;
+	env.segment_bytes = 60000;
 	env.wake_fd = wake;
 	env.group_ms = 2;
 	env.flood_per_second = 20;
