@@ -56,8 +56,8 @@ static int setup(void **state)
 	(void)state;
 	log_set_level(LOG_LV_ERROR);
 	log_set_fd(-1);
-	open_side(&a, A_ID + 9);
-	open_side(&b, B_ID + 9);
+	open_side(&a, &A_ID[9]);
+	open_side(&b, &B_ID[9]);
 	return 0;
 }
 
