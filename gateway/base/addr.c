@@ -174,6 +174,32 @@ addr_cidr_overlap(const struct addr_cidr *a, const struct addr_cidr *b)
 	return a->family == b->family && prefix_equal(a->ip, b->ip, a->bits < b->bits ? a->bits : b->bits);
 }
 
+/* By hand: each exchange's record has an address, and printf is what it would cost most for. */
+static char *
+put_decimal(char *p, unsigned v)
+{
+	char digits[10];
+	int n = 0;
+
+	do
+		digits[n++] = (char)('0' + v % 10);
+	while (v /= 10);
+	while (n)
+		*p++ = digits[--n];
+	return p;
+}
+
+static char *
+put_v4(char *p, const uint8_t ip[4])
+{
+	for (int i = 0; i < 4; i++) {
+		if (i)
+			*p++ = '.';
+		p = put_decimal(p, ip[i]);
+	}
+	return p;
+}
+
 void
 addr_format_ip(const struct addr *a, char out[ADDR_TEXT_MAX])
 {
@@ -184,7 +210,10 @@ addr_format_ip(const struct addr *a, char out[ADDR_TEXT_MAX])
 		snprintf(out, ADDR_TEXT_MAX, "%s", a->ss.ss_family == AF_UNIX ? "unix" : "-");
 		return;
 	}
-	inet_ntop(family, ip, out, ADDR_TEXT_MAX);
+	if (family == AF_INET)
+		*put_v4(out, ip) = '\0';
+	else
+		inet_ntop(family, ip, out, ADDR_TEXT_MAX);
 }
 
 void
@@ -193,12 +222,17 @@ addr_format(const struct addr *a, char out[ADDR_TEXT_MAX])
 	char ip_text[ADDR_TEXT_MAX];
 	const uint8_t *ip;
 	int family = plain_ip(a, &ip);
+	char *p;
 
+	if (family == AF_INET) {
+		p = put_v4(out, ip);
+		*p++ = ':';
+		*put_decimal(p, addr_port(a)) = '\0';
+		return;
+	}
 	addr_format_ip(a, ip_text);
 	if (family == 0)
 		memcpy(out, ip_text, sizeof(ip_text));
-	else if (family == AF_INET)
-		snprintf(out, ADDR_TEXT_MAX, "%.45s:%u", ip_text, addr_port(a));
 	else
 		snprintf(out, ADDR_TEXT_MAX, "[%.45s]:%u", ip_text, addr_port(a));
 }

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "gateway/base/clock.h"
 #include "gateway/base/log.h"
 
 /* Room that an event may need: its fields are cut to AUDIT_TEXT_MAX each, most are short. */
@@ -107,7 +106,7 @@ static void put_end(struct exchange *x, unsigned attempt, unsigned status, const
 		audit_event_u64(&e, AUDIT_F_STATUS, status);
 	audit_event_u64(&e, AUDIT_F_BYTES_IN, x->bytes_in);
 	audit_event_u64(&e, AUDIT_F_BYTES_OUT, x->bytes_out);
-	audit_event_u64(&e, AUDIT_F_DURATION_US, clock_mono_us() - x->start_us);
+	audit_event_u64(&e, AUDIT_F_DURATION_US, loop_now_us(g->loop) - x->start_us);
 	if (x->peer >= 0)
 		audit_event_u64(&e, AUDIT_F_LINK, x->link_number);
 	if (x->endpoint)

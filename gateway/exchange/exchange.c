@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "gateway/base/clock.h"
 #include "gateway/base/esc.h"
 #include "gateway/base/hash.h"
 #include "gateway/base/log.h"
@@ -19,6 +18,7 @@
 /* Cancelled exchanges of one principal per second before it is told to slow down (case 92). */
 #define MAX_CANCELS 200
 #define TRACEPARENT_LEN 55
+#define VIA_MAX (2 * (SPIFFE_ID_MAX + 8))
 
 static const struct leg_events in_events, out_events;
 static void route(struct exchange *x);
@@ -33,22 +33,6 @@ static void look_up_services(struct gate *g)
 		g->services[i].policy_id = policy_service_id(&g->policy, g->config->services[i].name);
 }
 
-/* Our pseudonym in Via (RFC 9110 7.6.3): ours alone in the domain, so that sidecar, gateway and peer are told apart. */
-static char *make_via(const struct config *c)
-{
-	const char *path = strchr(c->identity.id + strlen("spiffe://"), '/');
-	char *via;
-
-	path = path ? path + 1 : "gateway";
-	if (strncmp(path, "gateway/", 8) == 0)
-		path += 8;
-	via = mem_printf("1.1 %s.%s", path, c->domain);
-	for (char *p = via + 4; *p; p++)
-		if (*p == '/')
-			*p = '-';
-	return via;
-}
-
 void gate_init(struct gate *g)
 {
 	LIST_INIT(&g->exchanges);
@@ -58,7 +42,7 @@ void gate_init(struct gate *g)
 	g->parked = mem_array(g->config->npeers, sizeof(*g->parked));
 	for (size_t i = 0; i < g->config->npeers; i++)
 		TAILQ_INIT(&g->parked[i]);
-	g->via = make_via(g->config);
+	g->via = link_via_of(g->config->identity.id);
 	g->q_park = deadline_queue(g->loop, g->config->limits.park_ms, on_park_limit);
 	look_up_services(g);
 }
@@ -87,7 +71,7 @@ static const char *keep(struct exchange *x, const char *s, size_t n)
  */
 static void copy_head(struct exchange *x, const struct leg_head *h, bool fields)
 {
-	size_t need = h->method_len + h->authority_len + h->path_len + TRACEPARENT_LEN;
+	size_t need = h->method_len + h->authority_len + h->path_len;
 	size_t room = OUTQ_SMALL - sizeof(*x);
 	unsigned n = 0;
 	char *mem = (char *)(x + 1);
@@ -98,14 +82,13 @@ static void copy_head(struct exchange *x, const struct leg_head *h, bool fields)
 				need += h->fields[i].name_len + h->fields[i].value_len;
 				n++;
 			}
-		/* Two more than there are: via and traceparent. */
-		need += (n + 2) * sizeof(struct h1_field);
+		need += n * sizeof(struct h1_field);
 	}
 	if (need > room)
 		mem = x->large = mem_alloc(need);
 	x->head = *h;
 	x->fields = (struct h1_field *)(void *)mem;
-	x->text = fields ? mem + (n + 2) * sizeof(struct h1_field) : mem;
+	x->text = fields ? mem + n * sizeof(struct h1_field) : mem;
 	x->text_used = 0;
 	x->head.method = keep(x, h->method, h->method_len);
 	x->head.authority = keep(x, h->authority, h->authority_len);
@@ -574,12 +557,34 @@ static bool has_field(const struct leg_head *h, enum h1_name id)
 	return false;
 }
 
+/*
+ * RFC 9110 7.6.3: the gateways that it came by, the peer's first. What came with the request stays a field of its own
+ * before this one.
+ */
+static unsigned put_via(struct exchange *x, struct h1_field *f, char mem[VIA_MAX])
+{
+	const struct gate *g = x->g;
+	size_t n = 0;
+
+	if (x->from.link) {
+		const char *via = link_via(x->from.link);
+
+		n = strlen(via);
+		memcpy(mem, via, n);
+		memcpy(mem + n, ", ", 2);
+		n += 2;
+	}
+	memcpy(mem + n, g->via, strlen(g->via));
+	*f = field("via", 3, mem, n + strlen(g->via));
+	return 1;
+}
+
 /* To a local service: what it may know of the caller, said by us alone. */
 static void start_local(struct exchange *x, const struct leg_head *h)
 {
 	struct gate *g = x->g;
 	struct h1_field fields[H1_MAX_FIELDS + 8];
-	char id[UUID_TEXT_LEN], trace[TRACEPARENT_LEN];
+	char id[UUID_TEXT_LEN], trace[TRACEPARENT_LEN], via[VIA_MAX];
 	struct leg_head to = *h;
 	const char *why = "no-endpoint";
 	unsigned n = 0;
@@ -595,7 +600,7 @@ static void start_local(struct exchange *x, const struct leg_head *h)
 		uuid_format(&x->id, id);
 		fields[n++] = field("sallyport-exchange", 18, id, UUID_TEXT_LEN);
 		fields[n++] = field("forwarded", 9, h->https ? "for=unknown;proto=https" : "for=unknown;proto=http", h->https ? 23 : 22);
-		fields[n++] = field("via", 3, g->via, strlen(g->via));
+		n += put_via(x, fields + n, via);
 		if (!has_field(h, H1_F_TRACEPARENT)) {
 			make_traceparent(trace, &x->id, x->start_us);
 			fields[n++] = field("traceparent", 11, trace, TRACEPARENT_LEN);
@@ -718,7 +723,6 @@ void exchange_start(struct gate *g, struct leg *in, struct caller *caller, const
 	struct refusal r;
 	struct leg_head h = *head;
 	struct h1_field fields[H1_MAX_FIELDS];
-	char trace[TRACEPARENT_LEN];
 
 	_Static_assert(sizeof(struct exchange) <= OUTQ_SMALL / 2, "an exchange leaves no room for its head");
 	memset(x, 0, sizeof(*x));
@@ -729,7 +733,7 @@ void exchange_start(struct gate *g, struct leg *in, struct caller *caller, const
 	x->from_link = from->link != NULL;
 	x->from_peer = from->link ? link_peer(from->link) : -1;
 	x->service = x->peer = -1;
-	x->start_us = clock_mono_us();
+	x->start_us = loop_now_us(g->loop);
 	x->tcp = head->method_id == H1_M_CONNECT;
 	x->tcp_raw = from->tcp_service;
 	x->attempt = 1;
@@ -795,17 +799,9 @@ void exchange_start(struct gate *g, struct leg *in, struct caller *caller, const
 		start_local(x, &h);
 		return;
 	}
-	if (!x->tcp) {
-		if (h.nfields < H1_MAX_FIELDS)
-			fields[h.nfields++] = field("via", 3, g->via, strlen(g->via));
-		if (h.nfields < H1_MAX_FIELDS && !has_field(&h, H1_F_TRACEPARENT)) {
-			make_traceparent(trace, &x->id, x->start_us);
-			fields[h.nfields] = field("traceparent", 11, trace, TRACEPARENT_LEN);
-			fields[h.nfields++].id = H1_F_TRACEPARENT;
-		}
-	} else {
+	/* Our Via and a new traceparent are written by the far gateway: it knows both, and the link need not carry them. */
+	if (x->tcp)
 		h.nfields = 0;
-	}
 	copy_head(x, &h, true);
 	route(x);
 }

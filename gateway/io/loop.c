@@ -30,7 +30,7 @@ struct deadline_queue {
 struct loop {
 	struct event_base *base;
 	struct task_list later, soon; /* this turn, next turn */
-	uint64_t now_ms, wall_us;
+	uint64_t now_ms, now_us, wall_us;
 	void **grave; /* to be freed when the turn is over */
 	size_t graves, grave_cap;
 	struct deadline_queue *queues;
@@ -42,7 +42,8 @@ struct loop {
 
 static void refresh(struct loop *l)
 {
-	l->now_ms = clock_mono_ms();
+	l->now_us = clock_mono_us();
+	l->now_ms = l->now_us / 1000;
 	l->wall_us = clock_wall_us();
 	l->fresh = true;
 }
@@ -148,6 +149,11 @@ void loop_stop(struct loop *l)
 uint64_t loop_now(const struct loop *l)
 {
 	return l->now_ms;
+}
+
+uint64_t loop_now_us(const struct loop *l)
+{
+	return l->now_us;
 }
 
 uint64_t loop_wall_us(const struct loop *l)

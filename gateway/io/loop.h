@@ -23,6 +23,7 @@ void loop_free(struct loop *l);
 void loop_run(struct loop *l);
 void loop_stop(struct loop *l);
 uint64_t loop_now(const struct loop *l);     /* monotonic ms, of this turn */
+uint64_t loop_now_us(const struct loop *l);  /* the same in microseconds */
 uint64_t loop_wall_us(const struct loop *l); /* wall clock, of this turn */
 
 /* ---- readiness ---- */

@@ -71,17 +71,28 @@ unsigned caller_table_count(const struct caller_table *t)
 	return t->count;
 }
 
-static struct caller *find(struct caller_table *t, const uint8_t key[32])
+/* By id alone: this is asked for each exchange whose caller a peer only names. */
+static struct caller *find_id(struct caller_table *t, const char *id, size_t len, enum policy_assurance a, int peer)
 {
 	struct caller *c;
 
-	LIST_FOREACH(c, &t->bucket[hash_bytes(key, 32) % BUCKETS], entry)
-		if (memcmp(c->key, key, 32) == 0)
+	LIST_FOREACH(c, &t->bucket[hash_bytes(id, len) % BUCKETS], entry)
+		if (c->assurance == a && c->peer == peer && c->id_len == len && memcmp(c->id, id, len) == 0)
 			return c;
 	return NULL;
 }
 
-static struct caller *add(struct caller_table *t, const uint8_t key[32], const char *id, size_t len,
+static struct caller *find_chain(struct caller_table *t, const uint8_t key[32])
+{
+	struct caller *c;
+
+	LIST_FOREACH(c, &t->bucket[hash_bytes(key, 32) % BUCKETS], entry)
+		if (c->assurance == POLICY_MTLS && memcmp(c->key, key, 32) == 0)
+			return c;
+	return NULL;
+}
+
+static struct caller *add(struct caller_table *t, uint64_t bucket, const char *id, size_t len,
     enum policy_assurance a, int peer)
 {
 	struct caller *c = mem_zalloc(sizeof(*c));
@@ -94,23 +105,16 @@ static struct caller *add(struct caller_table *t, const uint8_t key[32], const c
 	c->peer = peer;
 	c->not_after = INT64_MAX;
 	c->policy_generation = UINT64_MAX;
-	memcpy(c->key, key, 32);
-	LIST_INSERT_HEAD(&t->bucket[hash_bytes(key, 32) % BUCKETS], c, entry);
+	LIST_INSERT_HEAD(&t->bucket[bucket % BUCKETS], c, entry);
 	t->count++;
 	return c;
 }
 
 struct caller *caller_get(struct caller_table *t, const char *id, size_t len, enum policy_assurance a, int peer)
 {
-	uint8_t key[32], tag[8] = { 'i', (uint8_t)a, (uint8_t)peer, (uint8_t)((unsigned)peer >> 8) };
-	struct digest_run *d = digest_begin();
-	struct caller *c;
+	struct caller *c = find_id(t, id, len, a, peer);
 
-	digest_update(d, tag, sizeof(tag));
-	digest_update(d, id, len);
-	digest_final(d, key);
-	c = find(t, key);
-	return c ? caller_ref(c) : add(t, key, id, len, a, peer);
+	return c ? caller_ref(c) : add(t, hash_bytes(id, len), id, len, a, peer);
 }
 
 static void chain_key(uint8_t key[32], const struct svid_der *chain, size_t n, int peer)
@@ -134,7 +138,7 @@ struct caller *caller_find_chain(struct caller_table *t, const struct svid_der *
 	struct caller *c;
 
 	chain_key(key, chain, n, peer);
-	c = find(t, key);
+	c = find_chain(t, key);
 	return c ? caller_ref(c) : NULL;
 }
 
@@ -157,10 +161,11 @@ struct caller *caller_get_mtls(struct caller_table *t, const struct svid_info *i
 	size_t need = 1, at = 0;
 
 	chain_key(key, chain, n, peer);
-	c = find(t, key);
+	c = find_chain(t, key);
 	if (c)
 		return caller_ref(c);
-	c = add(t, key, info->id, strlen(info->id), POLICY_MTLS, peer);
+	c = add(t, hash_bytes(key, 32), info->id, strlen(info->id), POLICY_MTLS, peer);
+	memcpy(c->key, key, 32);
 	c->not_after = info->not_after;
 	esc_hex(hex, info->sha256, 32);
 	c->cert_text = mem_printf("serial=%s sha256=%.64s", info->serial, hex);

@@ -22,7 +22,7 @@ struct caller {
 	char *id;                      /* SPIFFE ID; "" for nobody */
 	size_t id_len;
 	int peer;                      /* index in config.peers whose domain it belongs to; -1: ours */
-	uint8_t key[32];               /* what it was interned by */
+	uint8_t key[32];               /* mtls: SHA-256 over its chain, by which it was interned; others by id */
 	int64_t not_after;             /* mtls: seconds since the epoch; else INT64_MAX */
 	char *cert_text;               /* mtls: serial and SHA-256 for the journal; NULL */
 	/* mtls: RFC 9440 values, made at first use: a Byte Sequence, and a List of them */

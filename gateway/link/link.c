@@ -64,7 +64,7 @@ struct link {
 	struct h2_stream *hello_stream;
 	uint32_t far_worker, far_workers, far_instance;
 	bool far_known;
-	char *gateway;
+	char *gateway, *via;
 	struct addr addr;
 	uint64_t exchanges;
 	/* sender's slots by caller number; receiver's callers by slot */
@@ -233,7 +233,8 @@ static void link_close(struct link *l, const char *why, const char *detail)
 	TAILQ_REMOVE(&p->links, l, entry);
 	s->count--;
 	mem_free(l->gateway);
-	l->gateway = NULL;
+	mem_free(l->via);
+	l->gateway = l->via = NULL;
 	loop_dispose(s->env.loop, l);
 	if (!s->draining)
 		dial_check(p);
@@ -558,6 +559,7 @@ static void link_begin(struct link *l)
 	};
 
 	l->gateway = mem_strdup(tls_peer(l->tls)->id);
+	l->via = link_via_of(l->gateway);
 	l->state = L_HELLO;
 	l->h2 = h2_new(l->conn, &cfg, &link_h2_ops, l);
 	deadline_set(l->peer->set->q_handshake, &l->limit);
@@ -1141,6 +1143,28 @@ const char *link_error(const struct leg_head *response, uint32_t *len)
 const char *link_gateway(const struct link *l)
 {
 	return l->gateway;
+}
+
+char *link_via_of(const char *id)
+{
+	const char *domain = id + strlen("spiffe://"), *path = strchr(domain, '/');
+	int n = path ? (int)(path - domain) : (int)strlen(domain);
+	char *via;
+
+	/* A pseudonym that is one gateway's alone, so that sidecar, gateway and peer are told apart. */
+	path = path ? path + 1 : "gateway";
+	if (strncmp(path, "gateway/", 8) == 0)
+		path += 8;
+	via = mem_printf("1.1 %s.%.*s", path, n, domain);
+	for (char *p = via + 4; *p; p++)
+		if (*p == '/')
+			*p = '-';
+	return via;
+}
+
+const char *link_via(const struct link *l)
+{
+	return l->via;
 }
 
 uint32_t link_number(const struct link *l)

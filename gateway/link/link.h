@@ -96,6 +96,9 @@ void link_forget_slot(struct leg *l, struct caller *c);
 const char *link_error(const struct leg_head *response, uint32_t *len);
 
 const char *link_gateway(const struct link *l);     /* the far gateway's id */
+/* What stands in Via for the gateway (or sidecar) with this id: "1.1 dmz1.hud.example" (RFC 9110 7.6.3). The caller's. */
+char *link_via_of(const char *id);
+const char *link_via(const struct link *l);         /* the same for the far gateway; the link's */
 uint32_t link_number(const struct link *l);
 int link_peer(const struct link *l);
 
