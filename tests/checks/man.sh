@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Manual pages are clean, and each option and subcommand that the programs print in their help is in one.
+# Manual pages are clean, and each option of the daemon and of its configuration is in one (subcommands: man-commands.sh).
 cd "$(dirname "$0")/../.." || exit 2
 B=${B:-build}
 command -v mandoc >/dev/null || { echo "no mandoc here"; exit 77; }
@@ -12,24 +12,16 @@ for m in man/sallyportd.8 man/gwctl.1 man/sallyport.conf.5 man/sallyport-policy.
 	[ -z "$out" ] || { echo "$out"; bad=1; }
 done
 [ $bad = 0 ] || exit 1
-if [ -x "$B/gwctl" ]; then
-	text=$(mandoc -Tutf8 man/gwctl.1 | col -b 2>/dev/null || mandoc -Tascii man/gwctl.1)
-	# The help's command lines are indented by two spaces and start with the command.
-	for word in $("$B/gwctl" help 2>/dev/null | sed -nE 's/^  ([a-z][a-z-]*)( .*)?$/\1/p' | sort -u); do
-		grep -qw -- "$word" <<<"$text" || { echo "man/gwctl.1: does not speak of the subcommand \"$word\""; bad=1; }
-	done
-fi
 if [ -x "$B/sallyportd" ]; then
 	text=$(mandoc -Tascii man/sallyportd.8 | col -b 2>/dev/null)
 	for opt in -c -t -f; do
 		grep -q -- "$opt" <<<"$text" || { echo "man/sallyportd.8: does not speak of $opt"; bad=1; }
 	done
 fi
-# Each option of the configuration.
-if [ -x "$B/gwctl" ] && [ -s gateway/config/options.c ]; then
-	text=$(mandoc -Tascii man/sallyport.conf.5 | col -b 2>/dev/null)
-	for word in $(grep -oE '^[[:space:]]*[A-Z_]*\(?\{? ?"[a-z][a-z_]*"' gateway/config/options.c | grep -oE '[a-z][a-z_]+' | sort -u); do
-		grep -qw -- "$word" <<<"$text" || { echo "man/sallyport.conf.5: does not speak of the option \"$word\""; bad=1; }
-	done
-fi
+# Each option of the configuration and of policy files.
+text=$(for m in man/sallyport.conf.5 man/sallyport-policy.5; do mandoc -Tascii $m; done | col -b)
+for word in $(grep -oE '^[[:space:]]*\{ "[a-z][a-z_]*", OPTION_[A-Z0-9]+, (OPTION_[A-Z_]+, )?[^D]*\.off' gateway/config/options.c | grep -v DERIVED |
+	grep -oE '"[a-z_]+"' | tr -d '"' | sort -u); do
+	grep -qw -- "$word" <<<"$text" || { echo "man: no page speaks of the option \"$word\""; bad=1; }
+done
 exit $bad
