@@ -148,6 +148,27 @@ $(B)/tests/bench/bench_journal: $(addprefix $(B)/,tests/bench/bench_journal.o te
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ -lcrypto
 
+# ---- roles: each links with the objects it needs and no other, which proves what it cannot do -------
+# keys: no network library, no parser. journal, control: no TLS. No role but master reads configuration; none has the CA.
+ROLES :=
+ROLE_O := $(BASE_O) $(addprefix gateway/process/, child.o ipc.o memfd.o privs.o role.o sandbox.o spawn.o)
+IMAGE_O := $(addprefix gateway/config/, host.o image.o lookup.o options.o value.o)
+EVENTS_O := $(addprefix gateway/audit/, event.o ring.o schema.o)
+define role # name, objects, libraries
+ROLES += $(1)
+$$(B)/roles/$(1): tests/roles/main.c $$(addprefix $$(B)/,$(2) $(ROLE_O))
+	$$(call say,LINK,$$@)
+	@mkdir -p $$(@D)
+	$$(Q)$$(CC) $$(CPPFLAGS) $$(CFLAGS) $$(LDFLAGS) -DROLE_MAIN=$(1)_main -o $$@ $$^ $(3) -lseccomp
+endef
+$(eval $(call role,keys,$(addprefix gateway/keys/, ident.o proto.o role.o),-lcrypto))
+$(eval $(call role,journal,gateway/main/journal_main.o $(AUDIT_O) $(IMAGE_O),-lcrypto))
+$(eval $(call role,control,$(CONTROL_O) $(EVENTS_O) $(IMAGE_O),-ljansson))
+$(eval $(call role,worker,gateway/main/worker.o $(EXCHANGE_O) $(UPSTREAM_O) $(LINK_O) $(HTTP2_O) $(TLS_O) $(IO_O) $(PKI_O) $(HTTP1_O) \
+	$(addprefix gateway/keys/, client.o ident.o proto.o provider.o) $(EVENTS_O) $(IMAGE_O) \
+	$(addprefix policy/, intern.o match.o method.o model.o open.o pattern.o sets.o trie.o),-levent_core -lnghttp2 $(LIB_SSL)))
+roles: $(addprefix $(B)/roles/,$(ROLES))
+
 # ---- what people type ------------------------------------------------------------------------
 # DEPS=no leaves packages alone. JOBS: how many compilers at once.
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
@@ -224,6 +245,6 @@ help:
 clean:
 	rm -rf build
 
-.PHONY: all unit fuzz clean deps check-deps bench-deps fuzz-deps demo check check-build checks bench install uninstall help
+.PHONY: all unit fuzz clean roles deps check-deps bench-deps fuzz-deps demo check check-build checks bench install uninstall help
 .SECONDARY:
 -include $(shell find build -name '*.d' -type f 2>/dev/null)

@@ -61,13 +61,3 @@ config_load(const char *path, struct errs *errs)
 	source_fini(&s);
 	return c;
 }
-
-void
-config_free(struct config *c)
-{
-	if (!c)
-		return;
-	options_free(&options_config, c, false);
-	lookup_free(c->hosts);
-	mem_free(c);
-}

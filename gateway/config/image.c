@@ -428,3 +428,14 @@ config_decode(const void *image, size_t len, const char **why)
 	c->hosts = lookup_new(c);
 	return c;
 }
+
+/* Here, because the roles that get the image link neither the parser nor the checks. */
+void
+config_free(struct config *c)
+{
+	if (!c)
+		return;
+	options_free(&options_config, c, false);
+	lookup_free(c->hosts);
+	mem_free(c);
+}
