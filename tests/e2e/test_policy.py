@@ -186,12 +186,12 @@ def test_a_decision_names_its_generation(pair, origin):
 def test_tcp_rules(pair, echo):
     """A rule with methods or paths never matches TCP."""
     change(pair.a, [rule("db-http", services=["ledger-db", "echo"], methods=["CONNECT", "GET"])])
-    with pair.legacy(port=5432) as s:
-        try:
+    try:
+        with pair.legacy(port=5432) as s:
             s.sendall(b"x")
             assert recv_all(s) == b""
-        except (ConnectionResetError, BrokenPipeError):
-            pass
+    except (ConnectionResetError, BrokenPipeError):
+        pass
     d = pair.a.record("deny", listener="ledger")
     assert d["service"] == "ledger-db"
 
