@@ -738,6 +738,9 @@ void h2_free(struct h2 *h, enum leg_why why)
 	h->freed = true;
 	loop_task_cancel(h->conn->loop, &h->send);
 	while ((s = LIST_FIRST(&h->streams))) {
+		/* A request of ours is a stream once its head was written: before that, nobody can have seen it. */
+		if (!nghttp2_session_find_stream(h->ng, s->id))
+			s->unsent = true;
 		nghttp2_session_set_stream_user_data(h->ng, s->id, NULL);
 		stream_abort_up(s, why, "link-lost");
 		/* on_abort may not free it: it only forgets. */
