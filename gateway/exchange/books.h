@@ -24,7 +24,7 @@ struct exchange {
 	unsigned status, interim;
 	uint64_t start_us, bytes_in, bytes_out;
 	struct deadline limit;         /* parked, or waiting for the answer */
-	bool tcp, tcp_raw, from_link, opened, parked;
+	bool tcp, tcp_raw, is_head, from_link, opened, parked;
 	bool in_ended, out_ended, head_sent, body_sent, in_paused, out_paused;
 	char far_error[32];            /* what the far gateway said of its refusal */
 	uint32_t far_error_len;

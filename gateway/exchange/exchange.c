@@ -143,15 +143,20 @@ static void drop_out(struct exchange *x, enum leg_why why)
 		out->ops->abort(out, why);
 }
 
-/* Cut both legs: "why" goes out on the wire, "reason" into the books. */
-static void cut(struct exchange *x, enum leg_why why, const char *reason)
+static void drop_in(struct exchange *x, enum leg_why why)
 {
 	struct leg *in = x->in;
 
-	drop_out(x, why);
 	x->in = NULL;
 	if (in)
 		in->ops->abort(in, why);
+}
+
+/* Cut both legs: "why" goes out on the wire, "reason" into the books. */
+static void cut(struct exchange *x, enum leg_why why, const char *reason)
+{
+	drop_out(x, why);
+	drop_in(x, why);
 	finish(x, reason);
 }
 
@@ -161,18 +166,20 @@ static struct h1_field field(const char *name, size_t name_len, const char *valu
 }
 
 /*
- * Our own answer: generic words and the exchange's id; the reason is in the journal. Ends the exchange if there is one
- * (x), and releases the leg.
+ * Our own answer: generic words and the exchange's id; the reason is in the journal. Takes the ingress leg from x and
+ * releases it.
  */
-static void answer(struct gate *g, struct leg *in, bool from_link, unsigned status, const char *token, const struct uuid *id)
+static void answer(struct exchange *x, unsigned status, const char *token)
 {
+	struct leg *in = x->in;
+	struct leg_head h = { .status = status };
 	char body[200], length[8];
 	struct h1_field f[5];
 	int n, len;
 	unsigned k = 0;
 
 	n = snprintf(body, sizeof(body), "%u %s\nexchange ", status, h1_reason(status));
-	uuid_format(id, body + n);
+	uuid_format(&x->id, body + n);
 	n += UUID_TEXT_LEN;
 	body[n++] = '\n';
 	len = snprintf(length, sizeof(length), "%d", n);
@@ -181,33 +188,35 @@ static void answer(struct gate *g, struct leg *in, bool from_link, unsigned stat
 	f[k++].id = H1_F_CONTENT_LENGTH;
 	if (status == 503 || status == 429)
 		f[k++] = field("retry-after", 11, "1", 1);
-	if (from_link)
+	if (x->from_link)
 		f[k++] = field("sallyport-error", 15, token, strlen(token));
+	h.fields = f;
+	h.nfields = k;
+	h.length = (uint64_t)n;
+	h.end = x->is_head; /* RFC 9110 9.3.2: the fields of an answer, and no content that would be read as the next one */
+	x->in = NULL;
 	in->ev = NULL;
-	in->ops->head(in, &(struct leg_head){ .status = status, .fields = f, .nfields = k, .length = (uint64_t)n });
-	in->ops->data(in, (const uint8_t *)body, (size_t)n);
-	in->ops->end(in, NULL, 0);
+	in->ops->head(in, &h);
+	if (!h.end) {
+		in->ops->data(in, (const uint8_t *)body, (size_t)n);
+		in->ops->end(in, NULL, 0);
+	}
 	in->ops->release(in);
-	(void)g;
 }
 
 /* The egress failed before an answer came: say so, or cut where an answer has begun. */
 static void fail(struct exchange *x, unsigned status, const char *token)
 {
-	struct leg *in = x->in;
-
 	drop_out(x, LEG_CANCEL);
 	x->g->services[x->service].failed++;
 	if (x->head_sent) {
-		x->in = NULL;
-		in->ops->abort(in, LEG_INTERNAL);
+		drop_in(x, LEG_INTERNAL);
 	} else {
-		x->in = NULL;
 		x->status = status;
 		if (x->tcp_raw)
-			in->ops->abort(in, LEG_RESET);
+			drop_in(x, LEG_RESET);
 		else
-			answer(x->g, in, x->from_link, status, token, &x->id);
+			answer(x, status, token);
 	}
 	finish(x, token);
 }
@@ -363,15 +372,11 @@ static void out_head(void *ctx, const struct leg_head *h)
 			fields[to.nfields++] = h->fields[i];
 	if (x->tcp && h->status / 100 != 2) {
 		/* The far end refused a CONNECT: there will be no tunnel. */
-		struct leg *in = x->in;
-
 		drop_out(x, LEG_CANCEL);
-		x->in = NULL;
-		if (x->tcp_raw) {
-			in->ops->abort(in, LEG_RESET);
-		} else {
-			answer(x->g, in, x->from_link, h->status, "refused", &x->id);
-		}
+		if (x->tcp_raw)
+			drop_in(x, LEG_RESET);
+		else
+			answer(x, h->status, "refused");
 		finish(x, x->far_error_len ? "refused-by-peer" : "refused");
 		return;
 	}
@@ -428,11 +433,8 @@ static void out_abort(void *ctx, enum leg_why why, bool unsent, const char *deta
 		return;
 	}
 	if (x->head_sent) {
-		struct leg *in = x->in;
-
-		x->in = NULL;
 		x->g->services[x->service].failed++;
-		in->ops->abort(in, why);
+		drop_in(x, why);
 		finish(x, books_service_reason(detail));
 		return;
 	}
@@ -735,6 +737,7 @@ void exchange_start(struct gate *g, struct leg *in, struct caller *caller, const
 	x->service = x->peer = -1;
 	x->start_us = loop_now_us(g->loop);
 	x->tcp = head->method_id == H1_M_CONNECT;
+	x->is_head = head->method_id == H1_M_HEAD;
 	x->tcp_raw = from->tcp_service;
 	x->attempt = 1;
 	if (from->call) {
@@ -759,12 +762,11 @@ void exchange_start(struct gate *g, struct leg *in, struct caller *caller, const
 		if (x->service >= 0)
 			g->services[x->service].denied++;
 		books_deny(x, &h, r.status, r.reason, r.rule);
-		x->in = NULL;
 		in->ev = NULL;
 		if (x->tcp_raw)
-			in->ops->abort(in, LEG_REFUSED);
+			drop_in(x, LEG_REFUSED);
 		else
-			answer(g, in, x->from_link, r.status, r.status == LINK_STATUS_SLOT ? r.reason : "denied", &x->id);
+			answer(x, r.status, r.status == LINK_STATUS_SLOT ? r.reason : "denied");
 		finish(x, NULL);
 		return;
 	}
@@ -775,12 +777,11 @@ void exchange_start(struct gate *g, struct leg *in, struct caller *caller, const
 		g->denied++;
 		g->services[x->service].denied++;
 		books_unaudited(g, why ? why : "ring-full");
-		x->in = NULL;
 		in->ev = NULL;
 		if (x->tcp_raw)
-			in->ops->abort(in, LEG_REFUSED);
+			drop_in(x, LEG_REFUSED);
 		else
-			answer(g, in, x->from_link, 503, "not-audited", &x->id);
+			answer(x, 503, "not-audited");
 		finish(x, NULL);
 		return;
 	}
@@ -830,12 +831,9 @@ void gate_set_policy(struct gate *g, const struct policy *p)
 			continue;
 		}
 		if (!x->head_sent && !x->tcp_raw) {
-			struct leg *in = x->in;
-
 			drop_out(x, LEG_REVOKED);
-			x->in = NULL;
 			x->status = 403;
-			answer(g, in, x->from_link, 403, "denied", &x->id);
+			answer(x, 403, "denied");
 			finish(x, "policy-revoked");
 		} else {
 			cut(x, LEG_REVOKED, "policy-revoked");
