@@ -474,7 +474,8 @@ tls_read(struct tls_conn *t, void *p, size_t len)
 	if (t->phase != TLS_OPEN)
 		return -2;
 	t->want_write = false;
-	t->drained = false;
+	/* What was seen in an earlier call says nothing: the edge for what came since may be spent on this one. */
+	t->drained = t->short_read = false;
 	while (got < len) {
 		if (SSL_read_ex(t->ssl, (uint8_t *)p + got, len - got, &n)) {
 			got += n;
