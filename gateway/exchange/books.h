@@ -28,6 +28,9 @@ struct exchange {
 	bool in_ended, out_ended, head_sent, body_sent, in_paused, out_paused;
 	char far_error[32];            /* what the far gateway said of its refusal */
 	uint32_t far_error_len;
+	struct outq early;             /* content that came while parked */
+	struct h1_field *trailers;     /* and trailers: owned, text behind them */
+	unsigned ntrailers;
 	/* the request, as long as it may be needed; behind the struct or in "large" */
 	struct leg_head head;
 	struct h1_field *fields;

@@ -130,6 +130,8 @@ static void finish(struct exchange *x, const char *reason)
 		g->services[x->service].active--;
 	}
 	caller_unref(g->callers, x->caller);
+	outq_reset(&x->early);
+	mem_free(x->trailers);
 	mem_free(x->large);
 	outq_block_free(x);
 }
@@ -227,11 +229,21 @@ static void in_data(void *ctx, const uint8_t *p, size_t n)
 {
 	struct exchange *x = ctx;
 
-	x->bytes_in += n;
-	if (!x->out)
+	if (x->tcp && !x->head_sent) {
+		/* Case 36: nothing is said into a tunnel that is not there yet. */
+		cut(x, LEG_PROTOCOL, "client-protocol");
 		return;
+	}
+	x->bytes_in += n;
+	if (!x->out) {
+		/* Parked and paused: what its window still lets an HTTP/2 stream send. */
+		outq_append(&x->early, p, n);
+		return;
+	}
 	x->out->ops->data(x->out, p, n);
 	x->body_sent = true;
+	if (x->limit.q) /* the time for the answer runs from the last of the request, however long that takes */
+		deadline_set(x->limit.q, &x->limit);
 	if (x->out->ops->full(x->out)) {
 		x->in_paused = true;
 		x->in->ops->pause(x->in);
@@ -261,13 +273,41 @@ static unsigned strip_trailers(struct exchange *x, struct h1_field *to, const st
 static void complete(struct exchange *x)
 {
 	struct leg *in = x->in, *out = x->out;
+	/* How much of an unfinished request went through differs from book to book, by right. */
+	const char *reason = x->in_ended ? "complete" : "answered-early";
 
 	x->in = x->out = NULL;
 	in->ev = NULL;
 	out->ev = NULL;
 	out->ops->release(out);
 	in->ops->release(in);
-	finish(x, "complete");
+	finish(x, reason);
+}
+
+/* The request's trailers came while there was no way for them yet. */
+static void keep_trailers(struct exchange *x, const struct h1_field *t, unsigned n)
+{
+	size_t bytes = 0;
+	char *p;
+
+	for (unsigned i = 0; i < n; i++)
+		bytes += t[i].name_len + t[i].value_len;
+	if (n == 0)
+		return;
+	x->trailers = mem_alloc(n * sizeof(*t) + bytes);
+	x->ntrailers = n;
+	memcpy(x->trailers, t, n * sizeof(*t));
+	p = (char *)(x->trailers + n);
+	for (unsigned i = 0; i < n; i++) {
+		struct h1_field *f = &x->trailers[i];
+
+		memcpy(p, t[i].name, f->name_len);
+		f->name = p;
+		p += f->name_len;
+		memcpy(p, t[i].value, f->value_len);
+		f->value = p;
+		p += f->value_len;
+	}
 }
 
 static void in_end(void *ctx, const struct h1_field *trailers, unsigned n)
@@ -276,10 +316,14 @@ static void in_end(void *ctx, const struct h1_field *trailers, unsigned n)
 	struct h1_field t[H1_MAX_FIELDS];
 
 	x->in_ended = true;
-	if (!x->out)
-		return; /* parked: in_ended tells route() */
 	n = strip_trailers(x, t, trailers, n);
+	if (!x->out) {
+		keep_trailers(x, t, n); /* parked: after_start() goes on */
+		return;
+	}
 	x->out->ops->end(x->out, t, n);
+	if (n)
+		x->body_sent = true;
 	if (x->out_ended)
 		complete(x);
 }
@@ -300,7 +344,9 @@ static void in_abort(void *ctx, enum leg_why why, bool unsent, const char *detai
 
 	(void)unsent;
 	x->in = NULL;
-	caller_cancelled(x->caller, loop_now(x->g->loop));
+	/* Counted where the caller is: on a link, cancelled streams are ordinary, and a lost link cancels them all. */
+	if (!x->from_link)
+		caller_cancelled(x->caller, loop_now(x->g->loop));
 	drop_out(x, why == LEG_RESET ? LEG_RESET : LEG_CANCEL);
 	finish(x, books_client_reason(detail));
 }
@@ -326,6 +372,8 @@ static void try_again(struct exchange *x, unsigned status, const char *reason)
 
 /* ---- service → caller ---- */
 
+static void out_end(void *ctx, const struct h1_field *trailers, unsigned n);
+
 static void out_head(void *ctx, const struct leg_head *h)
 {
 	struct exchange *x = ctx;
@@ -334,13 +382,18 @@ static void out_head(void *ctx, const struct leg_head *h)
 	const char *token;
 	uint32_t len;
 
+	to.fields = fields;
+	to.nfields = 0;
+	for (unsigned i = 0; i < h->nfields; i++)
+		if (!h->fields[i].hop && h->fields[i].id != H1_F_IDENTITY)
+			fields[to.nfields++] = h->fields[i];
 	if (h->status < 200) {
 		if (++x->interim > MAX_INTERIM) {
 			fail(x, 502, "interim-flood");
 			return;
 		}
 		if (h->status == 100 || h->status == 103)
-			x->in->ops->head(x->in, h);
+			x->in->ops->head(x->in, &to);
 		return;
 	}
 	deadline_cancel(&x->limit);
@@ -365,11 +418,6 @@ static void out_head(void *ctx, const struct leg_head *h)
 	x->head_sent = true;
 	if (x->peer < 0)
 		x->endpoint = upstream_endpoint(x->out);
-	to.fields = fields;
-	to.nfields = 0;
-	for (unsigned i = 0; i < h->nfields; i++)
-		if (!h->fields[i].hop && h->fields[i].id != H1_F_IDENTITY)
-			fields[to.nfields++] = h->fields[i];
 	if (x->tcp && h->status / 100 != 2) {
 		/* The far end refused a CONNECT: there will be no tunnel. */
 		drop_out(x, LEG_CANCEL);
@@ -378,6 +426,13 @@ static void out_head(void *ctx, const struct leg_head *h)
 		else
 			answer(x, h->status, "refused");
 		finish(x, x->far_error_len ? "refused-by-peer" : "refused");
+		return;
+	}
+	if (h->end && x->tcp) {
+		/* The far end has nothing to say into the tunnel; we may. */
+		to.end = false;
+		x->in->ops->head(x->in, &to);
+		out_end(x, NULL, 0);
 		return;
 	}
 	x->in->ops->head(x->in, &to);
@@ -466,13 +521,28 @@ static void on_response_limit(struct deadline *d)
 
 static void after_start(struct exchange *x)
 {
-	/* Raw TCP and CONNECT say nothing until the way is open; what was paused for a link goes on. */
-	if (x->in_paused && !x->tcp) {
+	struct iovec iov[16];
+	unsigned n;
+
+	while ((n = outq_iov(&x->early, iov, 16))) {
+		size_t bytes = 0;
+
+		for (unsigned i = 0; i < n; i++) {
+			x->out->ops->data(x->out, iov[i].iov_base, iov[i].iov_len);
+			bytes += iov[i].iov_len;
+		}
+		outq_consume(&x->early, bytes);
+		x->body_sent = true;
+	}
+	if (x->in_ended && !x->head.end) {
+		x->out->ops->end(x->out, x->trailers, x->ntrailers);
+		x->body_sent |= x->ntrailers > 0;
+	}
+	/* What was paused for want of a link goes on; a leg of raw TCP or CONNECT by itself waits for the way to be open. */
+	if (x->in_paused && !x->out->ops->full(x->out)) {
 		x->in_paused = false;
 		x->in->ops->resume(x->in);
 	}
-	if (x->in_ended && !x->head.end)
-		x->out->ops->end(x->out, NULL, 0);
 }
 
 static void park(struct exchange *x)
@@ -524,9 +594,12 @@ static void route(struct exchange *x)
 
 void gate_unpark(struct gate *g, int peer)
 {
-	struct exchange *x;
+	struct exchange *x, *last = TAILQ_LAST(&g->parked[peer], exchange_queue);
+	bool done = false;
 
-	while ((x = TAILQ_FIRST(&g->parked[peer])) && link_ready(g->links, peer)) {
+	/* Once round: one that is parked again waits for the next link. */
+	while (!done && (x = TAILQ_FIRST(&g->parked[peer])) && link_ready(g->links, peer)) {
+		done = x == last;
 		TAILQ_REMOVE(&g->parked[peer], x, park);
 		g->nparked--;
 		x->parked = false;
@@ -593,6 +666,8 @@ static void start_local(struct exchange *x, const struct leg_head *h)
 
 	if (x->tcp) {
 		x->out = upstream_tcp(g->upstreams, x->service, &out_events, x, &why);
+		if (x->out && x->in_ended)
+			x->out->ops->end(x->out, NULL, 0);
 	} else {
 		for (unsigned i = 0; i < h->nfields; i++)
 			if (!h->fields[i].hop)
@@ -618,7 +693,7 @@ static void start_local(struct exchange *x, const struct leg_head *h)
 		x->out = upstream_http(g->upstreams, x->service, &to, &out_events, x, &why);
 	}
 	if (!x->out)
-		fail(x, strcmp(why, "overflow") == 0 ? 503 : 502, why);
+		fail(x, 503, why); /* as for one that fails to connect a little later */
 }
 
 /* ---- the start ---- */
@@ -649,6 +724,17 @@ static bool been_here(const struct gate *g, const struct leg_head *h)
 	return false;
 }
 
+/* The far gateway bounds a decoded head (RFC 9113 6.5.2: 32 for each field), ours and the caller's certificates included. */
+static bool fits_link(const struct exchange *x, const struct leg_head *h)
+{
+	size_t need = 512 + h->method_len + h->authority_len + h->path_len + x->caller->id_len + x->caller->client_cert_len +
+	    x->caller->client_cert_chain_len;
+
+	for (unsigned i = 0; i < h->nfields; i++)
+		need += h->fields[i].name_len + h->fields[i].value_len + 32;
+	return need <= H2_MAX_HEAD && h->nfields + 4 <= H2_MAX_FIELDS;
+}
+
 struct refusal {
 	unsigned status;
 	const char *reason;
@@ -671,6 +757,11 @@ static bool judge(struct gate *g, struct exchange *x, const struct leg_head *h, 
 		*r = (struct refusal){ from->refuse_status, from->refuse_why, POLICY_NO_ID };
 		return false;
 	}
+	/* It becomes part of a request line; nothing is said of it by what came with HTTP/2. */
+	if (h->method_id == H1_M_OTHER && !h1_name_valid(h->method, h->method_len)) {
+		*r = (struct refusal){ 400, "malformed-method", POLICY_NO_ID };
+		return false;
+	}
 	if (is_control(h)) {
 		*r = (struct refusal){ 403, "control-authority", POLICY_NO_ID };
 		return false;
@@ -689,6 +780,10 @@ static bool judge(struct gate *g, struct exchange *x, const struct leg_head *h, 
 	}
 	if (x->from_peer >= 0 && x->peer >= 0) {
 		*r = (struct refusal){ 403, "transit", POLICY_NO_ID };
+		return false;
+	}
+	if (x->peer >= 0 && !fits_link(x, h)) {
+		*r = (struct refusal){ 431, "head-too-large", POLICY_NO_ID };
 		return false;
 	}
 	if (x->tcp != (sv->kind == CONFIG_KIND_TCP)) {
@@ -754,9 +849,12 @@ void exchange_start(struct gate *g, struct leg *in, struct caller *caller, const
 			g->stripped += from->link == NULL;
 			continue;
 		}
-		if (!head->fields[i].hop)
+		/* The authority says it; an absolute target's Host may be spelled in another way (RFC 9112 3.2.2). */
+		if (!head->fields[i].hop && head->fields[i].id != H1_F_HOST)
 			fields[h.nfields++] = head->fields[i];
 	}
+	if (x->tcp)
+		h.end = false; /* "ended" is the caller's direction alone */
 	if (!judge(g, x, &h, from, &r)) {
 		g->denied++;
 		if (x->service >= 0)
@@ -805,6 +903,14 @@ void exchange_start(struct gate *g, struct leg *in, struct caller *caller, const
 		h.nfields = 0;
 	copy_head(x, &h, true);
 	route(x);
+}
+
+void gate_cut(struct gate *g, const char *reason)
+{
+	struct exchange *x;
+
+	while ((x = LIST_FIRST(&g->exchanges)))
+		cut(x, LEG_CANCEL, reason);
 }
 
 /* ---- judged again ---- */

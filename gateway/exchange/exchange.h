@@ -66,6 +66,9 @@ void gate_set_policy(struct gate *g, const struct policy *p);
 /* A peer has a ready link: those who waited for one go on. */
 void gate_unpark(struct gate *g, int peer);
 
+/* The process ends: what still runs is cut, and its end recorded with this reason. */
+void gate_cut(struct gate *g, const char *reason);
+
 /* Where an exchange comes from. */
 struct exchange_from {
 	const char *listener;          /* name; NULL for links */

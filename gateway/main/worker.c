@@ -67,6 +67,8 @@ static void on_ingress_empty(void *ctx)
 static void on_drain_deadline(void *ctx)
 {
 	(void)ctx;
+	w.links_empty = true; /* said once, below */
+	gate_cut(&w.gate, "drain-deadline");
 	leave("drain-deadline");
 }
 
@@ -177,6 +179,7 @@ static void on_master(void *ctx, unsigned what)
 			drain(ms);
 			break;
 		case ROLE_MSG_STOP:
+			gate_cut(&w.gate, "stopped");
 			loop_stop(w.loop);
 			break;
 		case ROLE_MSG_LOG_LEVEL:
