@@ -1,98 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "gateway/link/link.h"
+#include "gateway/link/internal.h"
 
-#include <assert.h>
-#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "gateway/audit/event.h"
-#include "gateway/base/clock.h"
 #include "gateway/base/esc.h"
-#include "gateway/base/hash.h"
-#include "gateway/base/log.h"
 #include "gateway/base/mem.h"
-#include "gateway/link/ids.h"
 #include "gateway/tls/layer.h"
 
-/* Reconnection: 100 ms doubling to 5 s, each with jitter, so that two gateways never dial in step. */
-#define BACKOFF_MIN_MS 100
-#define BACKOFF_MAX_MS 5000
-/* Dials in a row that landed on a far worker that has its links already, before we slow down. */
-#define COVER_TRIES 64
-#define MAX_FAR_WORKERS 256
 #define IDS_MAX (1u << 20)
 /* How much a link may have waiting for the socket before the next one is taken. */
 #define LINK_BUSY (64 * 1024)
 
-enum link_state { L_DIALLING, L_HANDSHAKE, L_HELLO, L_READY, L_DRAINING, L_GONE };
-static const char *const state_names[] = { "dialling", "handshake", "hello", "ready", "draining", "gone" };
+static const char *const state_names[] = { "dialling", "hello", "ready", "draining", "gone" };
 
-struct slot {              /* of a principal, on one link, as its sender */
-	uint16_t number;   /* 0: none */
-	bool confirmed;    /* an exchange with it was answered: the chain need not travel again */
-};
-
-struct link_peer {
-	struct link_set *set;
-	const struct config_peer *cfg;
-	int index;
-	TAILQ_HEAD(, link) links;
-	struct loop_timer dial_timer[2]; /* forward, reverse */
-	unsigned fails[2], next_target[2], cover_tries;
-	bool dial_due[2];
-	struct ids *ids;
-	uint32_t instances[MAX_FAR_WORKERS]; /* of far workers, as they said hello */
-	struct log_limit log;
-};
-
-struct link {
-	TAILQ_ENTRY(link) entry;
-	struct link_peer *peer;
-	struct conn *conn;
-	struct tls_conn *tls;  /* the conn's layer */
-	struct h2 *h2;
-	enum link_state state;
-	bool dialled, client, aged;
-	uint32_t number;
-	uint64_t since_ms, ready_ms;
-	uint64_t ping_sent_ms; /* 0: none outstanding */
-	uint64_t rtt_ms;
-	struct deadline ping, limit, age;
-	struct leg hello;      /* receives the answer to our hello */
-	struct h2_stream *hello_stream;
-	uint32_t far_worker, far_workers, far_instance;
-	bool far_known;
-	char *gateway, *via;
-	struct addr addr;
-	uint64_t exchanges;
-	/* sender's slots by caller number; receiver's callers by slot */
-	struct slot *slots;
-	size_t nslots;
-	uint16_t next_slot;
-	struct caller **owner; /* sender: which caller holds a slot */
-	struct caller **known; /* receiver */
-	size_t nowner, nknown;
-};
-
-struct link_set {
-	struct link_env env;
-	struct link_peer *peers;
-	size_t npeers;
-	unsigned count;
-	uint32_t next_number;
-	bool draining, started;
-	void (*on_empty)(void *ctx);
-	struct deadline_queue *q_ping, *q_handshake, *q_age, *q_drain;
-};
-
-static void dial_check(struct link_peer *p);
 static void on_ping_due(struct deadline *d);
 static void on_limit(struct deadline *d);
 static void on_drain_limit(struct deadline *d);
 static void on_age(struct deadline *d);
-static const struct conn_ops link_conn_ops;
 static const struct h2_ops link_h2_ops;
 
 /* ---- records ---- */
@@ -120,70 +45,9 @@ static void note(struct link *l, enum audit_type type, const char *reason, const
 	ring_commit(s->env.ring, e.len);
 }
 
-/* ---- slots ---- */
-
-static void slot_drop(struct link *l, uint16_t number)
-{
-	struct caller *c = l->owner[number];
-
-	if (!c)
-		return;
-	if (c->number < l->nslots)
-		l->slots[c->number] = (struct slot){ 0 };
-	l->owner[number] = NULL;
-}
-
-/* The slot of this caller on this link, given now if it has none; the oldest is taken away when all are in use. */
-static struct slot *slot_of(struct link *l, struct caller *c)
-{
-	size_t max = (size_t)l->peer->set->env.config->limits.slots;
-
-	if (c->number >= l->nslots) {
-		size_t cap = l->nslots;
-
-		mem_grow(&l->slots, &cap, c->number + 1, sizeof(*l->slots));
-		memset(l->slots + l->nslots, 0, (cap - l->nslots) * sizeof(*l->slots));
-		l->nslots = cap;
-	}
-	if (l->slots[c->number].number == 0) {
-		if (!l->owner) {
-			l->nowner = max + 1;
-			l->owner = mem_array(l->nowner, sizeof(*l->owner));
-		}
-		l->next_slot = (uint16_t)(l->next_slot % max + 1);
-		slot_drop(l, l->next_slot);
-		l->owner[l->next_slot] = c;
-		l->slots[c->number] = (struct slot){ .number = l->next_slot };
-	}
-	return &l->slots[c->number];
-}
-
-static void on_caller_free(void *ctx, struct caller *c)
-{
-	struct link_set *s = ctx;
-	struct link *l;
-
-	for (size_t i = 0; i < s->npeers; i++)
-		TAILQ_FOREACH(l, &s->peers[i].links, entry)
-			if (c->number < l->nslots && l->slots[c->number].number)
-				slot_drop(l, l->slots[c->number].number);
-}
-
-static void slots_free(struct link *l)
-{
-	for (size_t i = 0; i < l->nknown; i++)
-		caller_unref(l->peer->set->env.callers, l->known[i]);
-	mem_free(l->known);
-	mem_free(l->owner);
-	mem_free(l->slots);
-	l->known = l->owner = NULL;
-	l->slots = NULL;
-	l->nslots = l->nowner = l->nknown = 0;
-}
-
 /* ---- life ---- */
 
-static struct link *link_new(struct link_peer *p, bool dialled, bool client)
+struct link *link_new(struct link_peer *p, bool dialled, bool client)
 {
 	struct link *l = mem_zalloc(sizeof(*l));
 
@@ -197,8 +61,7 @@ static struct link *link_new(struct link_peer *p, bool dialled, bool client)
 	return l;
 }
 
-/* The one way a link ends. */
-static void link_close(struct link *l, const char *why, const char *detail)
+void link_close(struct link *l, const char *why, const char *detail)
 {
 	struct link_set *s = l->peer->set;
 	struct link_peer *p = l->peer;
@@ -227,7 +90,7 @@ static void link_close(struct link *l, const char *why, const char *detail)
 	l->hello.ev = NULL;
 	if (l->h2)
 		h2_free(l->h2, LEG_CANCEL);
-	slots_free(l);
+	identity_fini(l);
 	if (l->conn)
 		conn_part(l->conn);
 	TAILQ_REMOVE(&p->links, l, entry);
@@ -242,7 +105,7 @@ static void link_close(struct link *l, const char *why, const char *detail)
 		s->on_empty(s->env.ctx);
 }
 
-static void link_drain(struct link *l)
+void link_drain(struct link *l)
 {
 	if (l->state >= L_DRAINING)
 		return;
@@ -261,186 +124,7 @@ static void link_drain(struct link *l)
 		dial_check(l->peer);
 }
 
-/* ---- dialling ---- */
-
-/* Which far workers this worker has to reach, so that together we cover them all and none twice. */
-static bool responsible(const struct link_set *s, uint32_t far, uint32_t far_count)
-{
-	if (far_count >= s->env.workers)
-		return far % s->env.workers == s->env.worker;
-	return s->env.worker % far_count == far;
-}
-
-static unsigned wanted_reverse(struct link_peer *p, uint32_t *far_count)
-{
-	struct link *l;
-	uint32_t n = 0;
-
-	TAILQ_FOREACH(l, &p->links, entry)
-		if (!l->client && l->dialled && l->far_known && l->far_workers > n)
-			n = l->far_workers;
-	*far_count = n;
-	if (n == 0)
-		return p->cfg->links;
-	n = 0;
-	for (uint32_t i = 0; i < *far_count; i++)
-		n += responsible(p->set, i, *far_count);
-	return n * p->cfg->links;
-}
-
-static unsigned covered(struct link_peer *p, uint32_t far)
-{
-	struct link *l;
-	unsigned n = 0;
-
-	TAILQ_FOREACH(l, &p->links, entry)
-		if (!l->client && l->dialled && !l->aged && l->state == L_READY && l->far_worker == far)
-			n++;
-	return n;
-}
-
-static void dial(struct link_peer *p, bool reverse)
-{
-	const struct config_dial *d = reverse ? p->cfg->dial_reverse : p->cfg->dial;
-	size_t n = reverse ? p->cfg->ndial_reverse : p->cfg->ndial;
-	const struct config_dial *to = &d[p->next_target[reverse]++ % n];
-	struct link_env *env = &p->set->env;
-	struct link *l = link_new(p, true, !reverse);
-	struct conn *c;
-	int fd;
-
-	l->addr = to->addr;
-	l->state = L_DIALLING;
-	fd = conn_dial(&to->addr);
-	if (fd < 0) {
-		/* Reported from the loop, like any other failure. */
-		l->conn = NULL;
-		link_close(l, "connect-failed", strerror(errno));
-		return;
-	}
-	c = l->conn = mem_alloc(sizeof(*c));
-	conn_init(c, env->loop, fd, true, &link_conn_ops, l);
-	conn_write_timeout(c, env->config->limits.write_ms);
-	l->tls = tls_client_new(env->tls, fd, reverse ? TLS_LINK_REVERSE : TLS_LINK_CLIENT, p->cfg->domain, tls_layer_wake, c);
-	tls_layer_set(c, l->tls);
-	deadline_set(p->set->q_handshake, &l->limit);
-}
-
-static uint64_t backoff(unsigned fails)
-{
-	uint64_t ms = BACKOFF_MIN_MS;
-
-	while (--fails && ms < BACKOFF_MAX_MS)
-		ms *= 2;
-	return ms < BACKOFF_MAX_MS ? ms : BACKOFF_MAX_MS;
-}
-
-/* Is a link of this kind missing, and none on its way? One dial at a time and kind: a far end that comes up is not stormed. */
-static bool missing(struct link_peer *p, bool reverse)
-{
-	unsigned ready = 0, want;
-	uint32_t far_count;
-	struct link *l;
-
-	if ((reverse ? p->cfg->ndial_reverse : p->cfg->ndial) == 0)
-		return false;
-	want = reverse ? wanted_reverse(p, &far_count) : p->cfg->links;
-	TAILQ_FOREACH(l, &p->links, entry) {
-		if (!l->dialled || l->client == reverse || l->aged || l->state >= L_DRAINING)
-			continue;
-		if (l->state != L_READY)
-			return false;
-		ready++;
-	}
-	return ready < want;
-}
-
-static void on_dial_timer(struct link_peer *p, bool reverse)
-{
-	p->dial_due[reverse] = false;
-	if (!p->set->draining && missing(p, reverse))
-		dial(p, reverse);
-}
-
-static void on_dial_timer_forward(void *ctx)
-{
-	on_dial_timer(ctx, false);
-}
-
-static void on_dial_timer_reverse(void *ctx)
-{
-	on_dial_timer(ctx, true);
-}
-
-static void dial_check(struct link_peer *p)
-{
-	if (p->set->draining || !p->set->started)
-		return;
-	for (int reverse = 0; reverse < 2; reverse++) {
-		uint64_t ms = 0;
-		uint8_t r;
-
-		if (p->dial_due[reverse] || !missing(p, reverse))
-			continue;
-		if (p->fails[reverse])
-			ms = backoff(p->fails[reverse]);
-		else if (reverse && p->cover_tries)
-			/* Links land on workers as the kernel likes: try again, slower and slower. */
-			ms = p->cover_tries > COVER_TRIES ? 1000 : 5 + p->cover_tries;
-		hash_random(&r, 1);
-		p->dial_due[reverse] = true;
-		timer_set(p->set->env.loop, &p->dial_timer[reverse], ms / 2 + ms * r / 510,
-		    reverse ? on_dial_timer_reverse : on_dial_timer_forward, p);
-	}
-}
-
-/* ---- hello ---- */
-
-static struct h1_field field(const char *name, const char *value, size_t len)
-{
-	return (struct h1_field){ .name = name, .name_len = (uint32_t)strlen(name), .value = value, .value_len = (uint32_t)len };
-}
-
-static bool field_is(const struct h1_field *f, const char *name)
-{
-	return f->name_len == strlen(name) && memcmp(f->name, name, f->name_len) == 0;
-}
-
-static int hello_text(struct link *l, char *out, size_t size)
-{
-	struct link_env *env = &l->peer->set->env;
-
-	return snprintf(out, size, "%u;%u;%u", env->worker, env->workers, env->instance);
-}
-
-static bool hello_parse(struct link *l, const struct leg_head *h)
-{
-	char text[48];
-	unsigned w, n, inst;
-
-	for (unsigned i = 0; i < h->nfields; i++) {
-		const struct h1_field *f = &h->fields[i];
-
-		if (!field_is(f, "sallyport-hello") || f->value_len >= sizeof(text))
-			continue;
-		memcpy(text, f->value, f->value_len);
-		text[f->value_len] = '\0';
-		if (sscanf(text, "%u;%u;%u", &w, &n, &inst) != 3 || n == 0 || n > MAX_FAR_WORKERS || w >= n)
-			return false;
-		l->far_worker = w;
-		l->far_workers = n;
-		l->far_instance = inst;
-		l->far_known = true;
-		if (l->peer->instances[w] != inst) {
-			l->peer->instances[w] = inst;
-			ids_new_sender(l->peer->ids);
-		}
-		return true;
-	}
-	return false;
-}
-
-static void link_ready_now(struct link *l)
+void link_ready_now(struct link *l)
 {
 	struct link_peer *p = l->peer;
 	struct link_set *s = p->set;
@@ -458,14 +142,10 @@ static void link_ready_now(struct link *l)
 	log_info("link=%u peer=%s gateway=%s state=ready direction=%s role=%s far-worker=%u cipher=%s group=%s", l->number,
 	    p->cfg->name, l->gateway, l->dialled ? "dialled" : "accepted", l->client ? "client" : "server",
 	    l->far_worker, tls_cipher(l->tls), tls_group(l->tls));
-	if (l->dialled && !l->client) {
-		/* Did it land where one is missing? */
-		if (!responsible(s, l->far_worker, l->far_workers) || covered(p, l->far_worker) > p->cfg->links) {
-			p->cover_tries++;
-			link_drain(l);
-			return;
-		}
-		p->cover_tries = 0;
+	/* Did it land where one is missing? */
+	if (l->dialled && !l->client && !dial_landed(l)) {
+		link_drain(l);
+		return;
 	}
 	/* Made before broken: an aged link of the same kind goes now that another took its place. */
 	TAILQ_FOREACH_SAFE(o, &p->links, entry, next)
@@ -477,71 +157,6 @@ static void link_ready_now(struct link *l)
 	if (l->client)
 		s->env.on_ready(s->env.ctx, p->index);
 	dial_check(p);
-}
-
-static void on_hello_head(void *x, const struct leg_head *h)
-{
-	struct link *l = x;
-
-	if (h->status < 200)
-		return;
-	if (h->status != 200 || !hello_parse(l, h)) {
-		link_close(l, "hello", "the far end did not answer as a gateway");
-		return;
-	}
-	l->hello_stream->leg.ev = NULL;
-	if (!h->end)
-		l->hello_stream->leg.ops->abort(&l->hello_stream->leg, LEG_CANCEL);
-	if (l->state == L_HELLO)
-		link_ready_now(l);
-}
-
-static void on_hello_data(void *x, const uint8_t *p, size_t n)
-{
-	(void)x, (void)p, (void)n;
-}
-
-static void on_hello_end(void *x, const struct h1_field *t, unsigned n)
-{
-	(void)x, (void)t, (void)n;
-}
-
-static void on_hello_drained(void *x)
-{
-	(void)x;
-}
-
-static void on_hello_abort(void *x, enum leg_why why, bool unsent, const char *detail)
-{
-	struct link *l = x;
-
-	(void)why, (void)unsent;
-	if (l->state == L_HELLO)
-		link_close(l, "hello", detail);
-}
-
-static const struct leg_events hello_events = {
-	.on_head = on_hello_head, .on_data = on_hello_data, .on_end = on_hello_end,
-	.on_drained = on_hello_drained, .on_abort = on_hello_abort,
-};
-
-static void send_hello(struct link *l)
-{
-	char text[48];
-	struct h1_field f = field("sallyport-hello", text, (size_t)hello_text(l, text, sizeof(text)));
-	struct h2_request r = {
-		.method = "POST", .method_len = 4, .scheme = "https", .scheme_len = 5,
-		.authority = LINK_CONTROL_AUTHORITY, .authority_len = sizeof(LINK_CONTROL_AUTHORITY) - 1,
-		.path = "/hello", .path_len = 6, .fields = &f, .nfields = 1, .end = true,
-	};
-
-	l->hello_stream = h2_request(l->h2, &r);
-	if (!l->hello_stream) {
-		link_close(l, "hello", "no stream");
-		return;
-	}
-	l->hello_stream->leg.ev = &hello_events;
-	l->hello_stream->leg.x = l;
 }
 
 /* ---- connection events ---- */
@@ -564,7 +179,7 @@ static void link_begin(struct link *l)
 	l->h2 = h2_new(l->conn, &cfg, &link_h2_ops, l);
 	deadline_set(l->peer->set->q_handshake, &l->limit);
 	if (l->client && !l->peer->cfg->uplink)
-		send_hello(l);
+		hello_send(l);
 }
 
 static void on_open(struct conn *c)
@@ -622,7 +237,7 @@ static void on_close(struct conn *c, const char *why)
 	link_close(l, why, detail);
 }
 
-static const struct conn_ops link_conn_ops = {
+const struct conn_ops link_conn_ops = {
 	.on_open = on_open, .on_input = on_input, .on_drained = on_drained, .on_close = on_close,
 };
 
@@ -672,183 +287,6 @@ static void on_ping_due(struct deadline *d)
 
 /* ---- HTTP/2 events ---- */
 
-static void refuse_control(struct h2_stream *s, unsigned status)
-{
-	struct leg_head h = { .status = status, .end = true, .length = 0 };
-
-	s->leg.ops->head(&s->leg, &h);
-	s->leg.ops->release(&s->leg);
-}
-
-static void on_control(struct link *l, struct h2_stream *s, const struct leg_head *head)
-{
-	char text[48];
-	struct h1_field f;
-	struct leg_head h = { .status = 200, .fields = &f, .nfields = 1, .end = true };
-
-	if (head->path_len != 6 || memcmp(head->path, "/hello", 6) != 0 || !hello_parse(l, head)) {
-		refuse_control(s, 404);
-		return;
-	}
-	f = field("sallyport-hello", text, (size_t)hello_text(l, text, sizeof(text)));
-	s->leg.ops->head(&s->leg, &h);
-	s->leg.ops->release(&s->leg);
-	if (l->state == L_HELLO)
-		link_ready_now(l);
-}
-
-static struct caller *verify_chain(struct link *l, const struct h1_field *cert, const struct h1_field *chain, struct link_call *call)
-{
-	static uint8_t der[SVID_MAX_BYTES];
-	struct link_env *env = &l->peer->set->env;
-	struct svid_der certs[SVID_MAX_CHAIN];
-	struct svid_bundle *bundle = env->bundles[1 + l->peer->index];
-	static struct svid_info info; /* large; refusal_id may point into it until the next call */
-	int64_t now = (int64_t)(loop_wall_us(env->loop) / 1000000);
-	enum svid_reason r;
-	struct caller *c;
-	const char *detail;
-	int n;
-
-	n = caller_parse_cert(cert->value, cert->value_len, chain ? chain->value : "", chain ? chain->value_len : 0,
-	    der, sizeof(der), certs, SVID_MAX_CHAIN);
-	if (n < 0) {
-		call->refusal = "malformed-certificate";
-		return NULL;
-	}
-	c = caller_find_chain(env->callers, certs, (size_t)n, l->peer->index);
-	if (c)
-		return c;
-	r = svid_verify_der(certs, (size_t)n, &bundle, 1, SVID_CLIENT, now, &info, &detail);
-	call->refusal_id = info.id;
-	if (r != SVID_OK) {
-		call->refusal = svid_reason_text(r);
-		return NULL;
-	}
-	return caller_get_mtls(env->callers, &info, certs, (size_t)n, l->peer->index);
-}
-
-/* Reads "uuid;attempt;assurance[;slot]". */
-static bool parse_exchange(const struct h1_field *f, struct uuid *id, unsigned *attempt, char *assurance, unsigned *slot)
-{
-	const char *p = f->value, *end = p + f->value_len;
-	unsigned n = 0;
-
-	if (f->value_len < UUID_TEXT_LEN + 4 || uuid_parse(id, p, UUID_TEXT_LEN) != 0)
-		return false;
-	p += UUID_TEXT_LEN;
-	if (*p++ != ';')
-		return false;
-	*attempt = 0;
-	while (p < end && *p >= '0' && *p <= '9' && n++ < 3)
-		*attempt = *attempt * 10 + (unsigned)(*p++ - '0');
-	if (*attempt == 0 || end - p < 2 || *p++ != ';')
-		return false;
-	*assurance = *p++;
-	*slot = 0;
-	if (p == end)
-		return true;
-	if (*p++ != ';' || p == end)
-		return false;
-	for (n = 0; p < end && *p >= '0' && *p <= '9' && n < 6; n++)
-		*slot = *slot * 10 + (unsigned)(*p++ - '0');
-	return p == end;
-}
-
-/* Who calls: taken from a chain, a slot or the peer's word, as far as the peer may give it (DESIGN, "One exchange"). */
-static struct caller *identify(struct link *l, const struct leg_head *head, struct link_call *call)
-{
-	struct link_env *env = &l->peer->set->env;
-	const struct h1_field *x = NULL, *cert = NULL, *chain = NULL, *who = NULL;
-	enum policy_assurance a;
-	struct spiffe_id sid;
-	struct caller *c;
-	const char *why;
-	char letter;
-	unsigned slot;
-
-	for (unsigned i = 0; i < head->nfields; i++) {
-		const struct h1_field *f = &head->fields[i], **to = NULL;
-
-		if (f->id != H1_F_IDENTITY)
-			continue;
-		if (field_is(f, "sallyport-exchange"))
-			to = &x;
-		else if (field_is(f, "client-cert"))
-			to = &cert;
-		else if (field_is(f, "client-cert-chain"))
-			to = &chain;
-		else if (field_is(f, "sallyport-principal"))
-			to = &who;
-		if (!to)
-			continue;
-		if (*to) {
-			call->refusal = "malformed-exchange";
-			return NULL;
-		}
-		*to = f;
-	}
-	call->refusal_status = 403;
-	if (!x || !parse_exchange(x, &call->id, &call->attempt, &letter, &slot)) {
-		call->refusal = "malformed-exchange";
-		call->refusal_status = 400;
-		return NULL;
-	}
-	if (letter == 'm') {
-		if (slot > env->config->limits.slots) {
-			call->refusal = "malformed-exchange";
-			return NULL;
-		}
-		if (cert) {
-			c = verify_chain(l, cert, chain, call);
-			if (!c)
-				return NULL;
-			if (slot) {
-				if (!l->known) {
-					l->nknown = (size_t)env->config->limits.slots + 1;
-					l->known = mem_array(l->nknown, sizeof(*l->known));
-				}
-				caller_unref(env->callers, l->known[slot]);
-				l->known[slot] = caller_ref(c);
-			}
-		} else if (slot && l->known && l->known[slot]) {
-			c = caller_ref(l->known[slot]);
-		} else {
-			call->refusal = "unknown-slot";
-			call->refusal_status = LINK_STATUS_SLOT;
-			return NULL;
-		}
-		if (c->not_after < (int64_t)(loop_wall_us(env->loop) / 1000000)) {
-			call->refusal = "expired";
-			call->refusal_id = "";
-			caller_unref(env->callers, c);
-			return NULL;
-		}
-		return c;
-	}
-	a = letter == 'u' ? POLICY_UID : letter == 'a' ? POLICY_ADDRESS : POLICY_NONE;
-	if (cert || chain || slot || (letter != 'u' && letter != 'a' && letter != 'n') || (letter == 'n') != !who) {
-		call->refusal = "malformed-exchange";
-		return NULL;
-	}
-	if (!(l->peer->cfg->assert_mask & (1u << a))) {
-		call->refusal = "assurance-not-accepted";
-		return NULL;
-	}
-	if (a == POLICY_NONE)
-		return caller_get(env->callers, "", 0, a, l->peer->index);
-	if (spiffe_parse(&sid, who->value, who->value_len, &why) != 0) {
-		call->refusal = "bad-id";
-		return NULL;
-	}
-	/* An id of our own domain never arrives from a peer, nor one of a third domain (case 89). */
-	if (sid.domain_len != strlen(l->peer->cfg->domain) || memcmp(sid.domain, l->peer->cfg->domain, sid.domain_len) != 0) {
-		call->refusal = "foreign-domain";
-		return NULL;
-	}
-	return caller_get(env->callers, who->value, who->value_len, a, l->peer->index);
-}
-
 static void on_request(struct h2 *h, struct h2_stream *s, const struct leg_head *head)
 {
 	struct link *l = h2_owner(h);
@@ -857,11 +295,11 @@ static void on_request(struct h2 *h, struct h2_stream *s, const struct leg_head 
 
 	if (head->authority_len == sizeof(LINK_CONTROL_AUTHORITY) - 1 &&
 	    memcmp(head->authority, LINK_CONTROL_AUTHORITY, head->authority_len) == 0) {
-		on_control(l, s, head);
+		hello_answer(l, s, head);
 		return;
 	}
 	l->exchanges++;
-	call.caller = identify(l, head, &call);
+	call.caller = identity_of(l, head, &call);
 	if (call.caller && !ids_fresh(l->peer->ids, &call.id, call.attempt, loop_now(env->loop))) {
 		call.refusal = "exchange-id-used"; /* case 93 */
 		call.refusal_status = 403;
@@ -926,6 +364,16 @@ static const struct h2_ops link_h2_ops = {
 
 /* ---- the set ---- */
 
+static void on_caller_free(void *ctx, struct caller *c)
+{
+	struct link_set *s = ctx;
+	struct link *l;
+
+	for (size_t i = 0; i < s->npeers; i++)
+		TAILQ_FOREACH(l, &s->peers[i].links, entry)
+			identity_forget_caller(l, c);
+}
+
 struct link_set *link_set_new(const struct link_env *env)
 {
 	struct link_set *s = mem_zalloc(sizeof(*s));
@@ -963,8 +411,7 @@ void link_set_drain(struct link_set *s, void (*on_empty)(void *ctx))
 	s->draining = true;
 	s->on_empty = NULL;
 	for (size_t i = 0; i < s->npeers; i++) {
-		timer_cancel(&s->peers[i].dial_timer[0]);
-		timer_cancel(&s->peers[i].dial_timer[1]);
+		dial_stop(&s->peers[i]);
 		TAILQ_FOREACH_SAFE(l, &s->peers[i].links, entry, next)
 			link_drain(l);
 	}
@@ -982,8 +429,7 @@ void link_set_free(struct link_set *s)
 	s->draining = true;
 	s->on_empty = NULL;
 	for (size_t i = 0; i < s->npeers; i++) {
-		timer_cancel(&s->peers[i].dial_timer[0]);
-		timer_cancel(&s->peers[i].dial_timer[1]);
+		dial_stop(&s->peers[i]);
 		while ((l = TAILQ_FIRST(&s->peers[i].links)))
 			link_close(l, "stopped", NULL);
 		ids_free(s->peers[i].ids);
@@ -1080,18 +526,18 @@ struct leg *link_exchange(struct link_set *s, int peer, const struct link *avoid
 	if (s->peers[peer].cfg->uplink) {
 		;
 	} else if (c->assurance == POLICY_MTLS) {
-		struct slot *slot = slot_of(l, c);
+		struct slot *slot = identity_slot(l, c);
 
 		p += sprintf(p, ";%u", slot->number);
 		if (!slot->confirmed) {
-			fields[n++] = field("client-cert", c->client_cert, c->client_cert_len);
+			fields[n++] = link_field("client-cert", c->client_cert, c->client_cert_len);
 			if (c->client_cert_chain_len)
-				fields[n++] = field("client-cert-chain", c->client_cert_chain, c->client_cert_chain_len);
+				fields[n++] = link_field("client-cert-chain", c->client_cert_chain, c->client_cert_chain_len);
 		}
 	} else if (c->assurance != POLICY_NONE) {
-		fields[n++] = field("sallyport-principal", c->id, c->id_len);
+		fields[n++] = link_field("sallyport-principal", c->id, c->id_len);
 	}
-	fields[n] = field("sallyport-exchange", mem, (size_t)(p - mem));
+	fields[n] = link_field("sallyport-exchange", mem, (size_t)(p - mem));
 	fields[n++].id = H1_F_TRACEPARENT; /* changes every time: kept out of the compression table */
 	r = (struct h2_request){
 		.method = head->method, .method_len = head->method_len,
@@ -1133,7 +579,7 @@ void link_forget_slot(struct leg *leg, struct caller *c)
 const char *link_error(const struct leg_head *response, uint32_t *len)
 {
 	for (unsigned i = 0; i < response->nfields; i++)
-		if (response->fields[i].id == H1_F_IDENTITY && field_is(&response->fields[i], "sallyport-error")) {
+		if (response->fields[i].id == H1_F_IDENTITY && link_field_is(&response->fields[i], "sallyport-error")) {
 			*len = response->fields[i].value_len;
 			return response->fields[i].value;
 		}

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Who calls. The sender puts a caller's chain on an exchange until one of them was answered, and a slot number that
+ * stands for it from then on; the receiver verifies a chain once and remembers it by its slot.
+ */
+#include <stdio.h>
+
+#include "gateway/base/mem.h"
+#include "gateway/link/internal.h"
+
+/* ---- the sender's side ---- */
+
+static void slot_drop(struct link *l, uint16_t number)
+{
+	struct caller *c = l->owner[number];
+
+	if (!c)
+		return;
+	if (c->number < l->nslots)
+		l->slots[c->number] = (struct slot){ 0 };
+	l->owner[number] = NULL;
+}
+
+/* The slot of this caller on this link, given now if it has none; the oldest is taken away when all are in use. */
+struct slot *identity_slot(struct link *l, struct caller *c)
+{
+	size_t max = (size_t)l->peer->set->env.config->limits.slots;
+
+	if (c->number >= l->nslots) {
+		size_t cap = l->nslots;
+
+		mem_grow(&l->slots, &cap, c->number + 1, sizeof(*l->slots));
+		memset(l->slots + l->nslots, 0, (cap - l->nslots) * sizeof(*l->slots));
+		l->nslots = cap;
+	}
+	if (l->slots[c->number].number == 0) {
+		if (!l->owner) {
+			l->nowner = max + 1;
+			l->owner = mem_array(l->nowner, sizeof(*l->owner));
+		}
+		l->next_slot = (uint16_t)(l->next_slot % max + 1);
+		slot_drop(l, l->next_slot);
+		l->owner[l->next_slot] = c;
+		l->slots[c->number] = (struct slot){ .number = l->next_slot };
+	}
+	return &l->slots[c->number];
+}
+
+void identity_forget_caller(struct link *l, const struct caller *c)
+{
+	if (c->number < l->nslots && l->slots[c->number].number)
+		slot_drop(l, l->slots[c->number].number);
+}
+
+void identity_fini(struct link *l)
+{
+	for (size_t i = 0; i < l->nknown; i++)
+		caller_unref(l->peer->set->env.callers, l->known[i]);
+	mem_free(l->known);
+	mem_free(l->owner);
+	mem_free(l->slots);
+	l->known = l->owner = NULL;
+	l->slots = NULL;
+	l->nslots = l->nowner = l->nknown = 0;
+}
+
+/* ---- the receiver's side ---- */
+
+static struct caller *verify_chain(struct link *l, const struct h1_field *cert, const struct h1_field *chain, struct link_call *call)
+{
+	static uint8_t der[SVID_MAX_BYTES];
+	struct link_env *env = &l->peer->set->env;
+	struct svid_der certs[SVID_MAX_CHAIN];
+	struct svid_bundle *bundle = env->bundles[1 + l->peer->index];
+	static struct svid_info info; /* large; refusal_id may point into it until the next call */
+	int64_t now = (int64_t)(loop_wall_us(env->loop) / 1000000);
+	enum svid_reason r;
+	struct caller *c;
+	const char *detail;
+	int n;
+
+	n = caller_parse_cert(cert->value, cert->value_len, chain ? chain->value : "", chain ? chain->value_len : 0,
+	    der, sizeof(der), certs, SVID_MAX_CHAIN);
+	if (n < 0) {
+		call->refusal = "malformed-certificate";
+		return NULL;
+	}
+	c = caller_find_chain(env->callers, certs, (size_t)n, l->peer->index);
+	if (c)
+		return c;
+	r = svid_verify_der(certs, (size_t)n, &bundle, 1, SVID_CLIENT, now, &info, &detail);
+	call->refusal_id = info.id;
+	if (r != SVID_OK) {
+		call->refusal = svid_reason_text(r);
+		return NULL;
+	}
+	return caller_get_mtls(env->callers, &info, certs, (size_t)n, l->peer->index);
+}
+
+/* Reads "uuid;attempt;assurance[;slot]". */
+static bool parse_exchange(const struct h1_field *f, struct uuid *id, unsigned *attempt, char *assurance, unsigned *slot)
+{
+	const char *p = f->value, *end = p + f->value_len;
+	unsigned n = 0;
+
+	if (f->value_len < UUID_TEXT_LEN + 4 || uuid_parse(id, p, UUID_TEXT_LEN) != 0)
+		return false;
+	p += UUID_TEXT_LEN;
+	if (*p++ != ';')
+		return false;
+	*attempt = 0;
+	while (p < end && *p >= '0' && *p <= '9' && n++ < 3)
+		*attempt = *attempt * 10 + (unsigned)(*p++ - '0');
+	if (*attempt == 0 || end - p < 2 || *p++ != ';')
+		return false;
+	*assurance = *p++;
+	*slot = 0;
+	if (p == end)
+		return true;
+	if (*p++ != ';' || p == end)
+		return false;
+	for (n = 0; p < end && *p >= '0' && *p <= '9' && n < 6; n++)
+		*slot = *slot * 10 + (unsigned)(*p++ - '0');
+	return p == end;
+}
+
+/* Who calls: taken from a chain, a slot or the peer's word, as far as the peer may give it (DESIGN, "One exchange"). */
+struct caller *identity_of(struct link *l, const struct leg_head *head, struct link_call *call)
+{
+	struct link_env *env = &l->peer->set->env;
+	const struct h1_field *x = NULL, *cert = NULL, *chain = NULL, *who = NULL;
+	enum policy_assurance a;
+	struct spiffe_id sid;
+	struct caller *c;
+	const char *why;
+	char letter;
+	unsigned slot;
+
+	for (unsigned i = 0; i < head->nfields; i++) {
+		const struct h1_field *f = &head->fields[i], **to = NULL;
+
+		if (f->id != H1_F_IDENTITY)
+			continue;
+		if (link_field_is(f, "sallyport-exchange"))
+			to = &x;
+		else if (link_field_is(f, "client-cert"))
+			to = &cert;
+		else if (link_field_is(f, "client-cert-chain"))
+			to = &chain;
+		else if (link_field_is(f, "sallyport-principal"))
+			to = &who;
+		if (!to)
+			continue;
+		if (*to) {
+			call->refusal = "malformed-exchange";
+			return NULL;
+		}
+		*to = f;
+	}
+	call->refusal_status = 403;
+	if (!x || !parse_exchange(x, &call->id, &call->attempt, &letter, &slot)) {
+		call->refusal = "malformed-exchange";
+		call->refusal_status = 400;
+		return NULL;
+	}
+	if (letter == 'm') {
+		if (slot > env->config->limits.slots) {
+			call->refusal = "malformed-exchange";
+			return NULL;
+		}
+		if (cert) {
+			c = verify_chain(l, cert, chain, call);
+			if (!c)
+				return NULL;
+			if (slot) {
+				if (!l->known) {
+					l->nknown = (size_t)env->config->limits.slots + 1;
+					l->known = mem_array(l->nknown, sizeof(*l->known));
+				}
+				caller_unref(env->callers, l->known[slot]);
+				l->known[slot] = caller_ref(c);
+			}
+		} else if (slot && l->known && l->known[slot]) {
+			c = caller_ref(l->known[slot]);
+		} else {
+			call->refusal = "unknown-slot";
+			call->refusal_status = LINK_STATUS_SLOT;
+			return NULL;
+		}
+		if (c->not_after < (int64_t)(loop_wall_us(env->loop) / 1000000)) {
+			call->refusal = "expired";
+			call->refusal_id = "";
+			caller_unref(env->callers, c);
+			return NULL;
+		}
+		return c;
+	}
+	a = letter == 'u' ? POLICY_UID : letter == 'a' ? POLICY_ADDRESS : POLICY_NONE;
+	if (cert || chain || slot || (letter != 'u' && letter != 'a' && letter != 'n') || (letter == 'n') != !who) {
+		call->refusal = "malformed-exchange";
+		return NULL;
+	}
+	if (!(l->peer->cfg->assert_mask & (1u << a))) {
+		call->refusal = "assurance-not-accepted";
+		return NULL;
+	}
+	if (a == POLICY_NONE)
+		return caller_get(env->callers, "", 0, a, l->peer->index);
+	if (spiffe_parse(&sid, who->value, who->value_len, &why) != 0) {
+		call->refusal = "bad-id";
+		return NULL;
+	}
+	/* An id of our own domain never arrives from a peer, nor one of a third domain (case 89). */
+	if (sid.domain_len != strlen(l->peer->cfg->domain) || memcmp(sid.domain, l->peer->cfg->domain, sid.domain_len) != 0) {
+		call->refusal = "foreign-domain";
+		return NULL;
+	}
+	return caller_get(env->callers, who->value, who->value_len, a, l->peer->index);
+}

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of this folder share.
+ *
+ *	link.c      a link's life, its connection and its HTTP/2 session; the set; exchanges out
+ *	dial.c      who is dialled when
+ *	hello.c     the hello on the control authority
+ *	identity.c  who calls: slots and chains, as sender and as receiver
+ *	caller.c, ids.c  callers interned; exchange ids seen
+ */
+#ifndef GATEWAY_LINK_INTERNAL_H
+#define GATEWAY_LINK_INTERNAL_H
+
+#include <string.h>
+
+#include "gateway/base/log.h"
+#include "gateway/base/queue.h"
+#include "gateway/link/ids.h"
+#include "gateway/link/link.h"
+
+#define MAX_FAR_WORKERS 256
+
+enum link_state { L_DIALLING, L_HELLO, L_READY, L_DRAINING, L_GONE };
+
+struct slot {              /* of a principal, on one link, as its sender */
+	uint16_t number;   /* 0: none */
+	bool confirmed;    /* an exchange with it was answered: the chain need not travel again */
+};
+
+struct link_peer {
+	struct link_set *set;
+	const struct config_peer *cfg;
+	int index;
+	TAILQ_HEAD(, link) links;
+	struct loop_timer dial_timer[2]; /* forward, reverse */
+	unsigned fails[2], next_target[2], cover_tries;
+	bool dial_due[2];
+	struct ids *ids;
+	uint32_t instances[MAX_FAR_WORKERS]; /* of far workers, as they said hello */
+	struct log_limit log;
+};
+
+struct link {
+	TAILQ_ENTRY(link) entry;
+	struct link_peer *peer;
+	struct conn *conn;
+	struct tls_conn *tls;  /* the conn's layer */
+	struct h2 *h2;
+	enum link_state state;
+	bool dialled, client, aged;
+	uint32_t number;
+	uint64_t since_ms, ready_ms;
+	uint64_t ping_sent_ms; /* 0: none outstanding */
+	uint64_t rtt_ms;
+	struct deadline ping, limit, age;
+	struct leg hello;      /* receives the answer to our hello */
+	struct h2_stream *hello_stream;
+	uint32_t far_worker, far_workers, far_instance;
+	bool far_known;
+	char *gateway, *via;
+	struct addr addr;
+	uint64_t exchanges;
+	/* sender's slots by caller number; receiver's callers by slot */
+	struct slot *slots;
+	size_t nslots;
+	uint16_t next_slot;
+	struct caller **owner; /* sender: which caller holds a slot */
+	struct caller **known; /* receiver */
+	size_t nowner, nknown;
+};
+
+struct link_set {
+	struct link_env env;
+	struct link_peer *peers;
+	size_t npeers;
+	unsigned count;
+	uint32_t next_number;
+	bool draining, started;
+	void (*on_empty)(void *ctx);
+	struct deadline_queue *q_ping, *q_handshake, *q_age, *q_drain;
+};
+
+/* ---- link.c ---- */
+
+struct link *link_new(struct link_peer *p, bool dialled, bool client);
+/* The one way a link ends. The memory lasts until the turn is over. */
+void link_close(struct link *l, const char *why, const char *detail);
+/* Take no more exchanges, say GOAWAY, and end when those that run have ended. */
+void link_drain(struct link *l);
+/* The hello was said: exchanges may come and go. */
+void link_ready_now(struct link *l);
+extern const struct conn_ops link_conn_ops;
+
+static inline struct h1_field link_field(const char *name, const char *value, size_t len)
+{
+	return (struct h1_field){ .name = name, .name_len = (uint32_t)strlen(name), .value = value, .value_len = (uint32_t)len };
+}
+
+static inline bool link_field_is(const struct h1_field *f, const char *name)
+{
+	return f->name_len == strlen(name) && memcmp(f->name, name, f->name_len) == 0;
+}
+
+/* ---- dial.c ---- */
+
+/* Dial what is missing, now or when its time has come. */
+void dial_check(struct link_peer *p);
+void dial_stop(struct link_peer *p);
+/* A link that we dialled in reverse is ready: false when it landed on a far worker that has its links already. */
+bool dial_landed(struct link *l);
+
+/* ---- hello.c ---- */
+
+void hello_send(struct link *l);
+/* A request to the control authority. */
+void hello_answer(struct link *l, struct h2_stream *s, const struct leg_head *head);
+
+/* ---- identity.c ---- */
+
+/* Sender: the slot of this caller on this link, given now if it has none. */
+struct slot *identity_slot(struct link *l, struct caller *c);
+/* The caller goes: no slot stands for it any more. */
+void identity_forget_caller(struct link *l, const struct caller *c);
+void identity_fini(struct link *l);
+/* Receiver: a reference to who calls; NULL, with the refusal in *call. */
+struct caller *identity_of(struct link *l, const struct leg_head *head, struct link_call *call);
+
+#endif
