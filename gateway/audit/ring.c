@@ -104,7 +104,7 @@ static struct ring *map(int fd, const char **why)
 		*why = "the ring's size is no power of two";
 		return NULL;
 	}
-	void *p = mmap(NULL, RING_PAGE + bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	void *p = mmap(NULL, RING_PAGE + bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
 	if (p == MAP_FAILED) {
 		*why = "the ring cannot be mapped";
 		return NULL;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "gateway/base/mem.h"
+#include "gateway/http2/pool.h"
 
 /*
  * Map: h2_input() feeds nghttp2, whose callbacks collect a header block in the arena, and hand whole heads,
@@ -709,9 +710,9 @@ struct h2 *h2_new(struct conn *c, const struct h2_config *cfg, const struct h2_o
 	/* nghttp2's own limit answers 1,000 cancels with a GOAWAY, which on a link would hit every caller (case 92). */
 	nghttp2_option_set_stream_reset_rate_limit(opt, cfg->resets_per_second ? 1000 : UINT32_MAX, cfg->resets_per_second ? 200 : UINT32_MAX);
 	if (cfg->server)
-		nghttp2_session_server_new2(&h->ng, callbacks(), h, opt);
+		nghttp2_session_server_new3(&h->ng, callbacks(), h, opt, pool_mem());
 	else
-		nghttp2_session_client_new2(&h->ng, callbacks(), h, opt);
+		nghttp2_session_client_new3(&h->ng, callbacks(), h, opt, pool_mem());
 	nghttp2_option_del(opt);
 	nghttp2_submit_settings(h->ng, NGHTTP2_FLAG_NONE, set, cfg->server ? 3 : 4);
 	if (cfg->session_window > 65535)

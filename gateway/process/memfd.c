@@ -76,7 +76,7 @@ memfd_map(int fd, size_t max, size_t *len, const char **why)
 		*why = "too large";
 		return NULL;
 	}
-	p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+	p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
 	if (p == MAP_FAILED) {
 		*why = "cannot be mapped";
 		return NULL;
