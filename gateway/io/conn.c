@@ -110,6 +110,7 @@ static ssize_t write_some(struct conn *c)
 		outq_consume(&c->out, (size_t)n);
 		total += n;
 	}
+	c->wrote |= total > 0;
 	return total;
 }
 
@@ -160,6 +161,7 @@ static bool advance(struct conn *c)
 		c->writable = true;
 		c->state = c->layer ? CONN_HANDSHAKE : CONN_OPEN;
 		if (c->state == CONN_OPEN) {
+			conn_dirty(c); /* what was queued before */
 			c->ops->on_open(c);
 			return c->state == CONN_OPEN;
 		}
@@ -174,6 +176,7 @@ static bool advance(struct conn *c)
 		case CONN_HS_DONE:
 			c->state = CONN_OPEN;
 			c->readable = c->writable = true;
+			conn_dirty(c);
 			c->ops->on_open(c);
 			break;
 		}
@@ -199,16 +202,19 @@ static bool flush_out(struct conn *c)
 			else
 				shutdown(c->fd, SHUT_WR);
 		}
-	} else if (c->write_q && !c->parting && (n > 0 || !c->write_deadline.q)) {
+	} else if (c->write_q && !c->parting && (c->wrote || !c->write_deadline.q)) {
 		deadline_set(c->write_q, &c->write_deadline);
 	}
+	c->wrote = false;
 	return true;
 }
 
 static bool tell_drained(struct conn *c)
 {
 	if ((c->was_full && c->out.bytes <= CONN_LOW) || (c->tell_empty && c->out.bytes == 0)) {
-		c->was_full = c->tell_empty = false;
+		c->was_full = false;
+		if (c->out.bytes == 0)
+			c->tell_empty = false; /* else it is owed still: whoever waits to close would wait for ever */
 		c->ops->on_drained(c);
 	}
 	return c->fd >= 0 && c->state == CONN_OPEN;
@@ -229,7 +235,8 @@ static void on_flush(void *ctx)
 		close_with(c, "reset");
 		return;
 	}
-	if ((c->out.bytes || (c->shut_wanted && !c->shut_done)) && !flush_out(c))
+	/* With an empty queue too while a deadline runs: conn_settle_all() may have written the rest. */
+	if ((c->out.bytes || c->write_deadline.q || (c->shut_wanted && !c->shut_done)) && !flush_out(c))
 		return;
 	if (!tell_drained(c))
 		return;

@@ -68,6 +68,7 @@ struct conn {
 	bool broken;       /* a read failed: on_close is owed */
 	bool borrowing;    /* in the settle list */
 	bool parting;      /* conn_part() has it */
+	bool wrote;        /* output moved since the write deadline was looked at */
 	uint32_t dropped;  /* bytes, then */
 	LIST_ENTRY(conn) settle;
 	int error;         /* errno of what closed it */
