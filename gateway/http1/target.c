@@ -226,10 +226,10 @@ h1_path_normalize(char *out, const char *path, size_t n, uint32_t *path_only_len
 			*o++ = '%';
 		}
 	}
-	memcpy(o, p, (size_t)(end - p));
+	memmove(o, p, (size_t)(end - p));
 	o += end - p;
 	*path_only_len = (uint32_t)(o - out);
 	if (rest)
-		memcpy(o, end, rest);
+		memmove(o, end, rest);
 	return (size_t)(o - out) + rest;
 }

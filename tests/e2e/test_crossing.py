@@ -241,6 +241,8 @@ def test_big_bodies_in_constant_memory(pair, world, nginx):
     assert sent.endswith(b" %d" % (128 << 20)), sent
     a = pair.a.exchange(path="/put/up.bin")
     assert a["bytes_in"] == str(128 << 20)
+    if SLOW > 1:
+        return  # a sanitizer keeps freed memory, to find who uses it
     for name, was, most in (("A", before[0], peak[0]), ("B", before[1], peak[1])):
         assert most - was < (48 << 20) * SLOW, "%s grew from %d to %d" % (name, was, most)
 
