@@ -54,20 +54,32 @@ static uint64_t source_key(const struct addr *a)
 	return h ? h : 1;
 }
 
+static bool source_counts(const struct source *s, uint64_t second)
+{
+	return s->key && (s->connections || s->second == second);
+}
+
 static struct source *source_find(struct ingress *in, uint64_t key, bool add)
 {
 	size_t i;
 
 	if (add && (in->nsources + 1) * 2 > in->source_cap) {
-		size_t cap = in->source_cap ? in->source_cap * 2 : 1024, kept = 0;
-		struct source *to = mem_array(cap, sizeof(*to));
 		uint64_t second = loop_now(in->gate->loop) / 1000;
+		size_t cap = 1024, kept = 0;
+		struct source *to;
 
+		/* As large as those need that count: sources come and go, and the table must not grow with all that ever were. */
+		for (i = 0; i < in->source_cap; i++)
+			kept += source_counts(&in->sources[i], second);
+		while (cap < kept * 4)
+			cap *= 2;
+		to = mem_array(cap, sizeof(*to));
+		kept = 0;
 		for (i = 0; i < in->source_cap; i++) {
 			struct source *s = &in->sources[i];
 			size_t k;
 
-			if (!s->key || (s->connections == 0 && s->second != second))
+			if (!source_counts(s, second))
 				continue;
 			for (k = s->key & (cap - 1); to[k].key; k = (k + 1) & (cap - 1))
 				;
@@ -169,7 +181,7 @@ static struct caller *who(struct ingress_client *c, int fd)
 	if (best >= 0)
 		return caller_ref(ls->clients[best]);
 	/* A sidecar's other local callers act under its own name, but known by address only (case 90). */
-	if (uplink)
+	if (uplink && (c->from.ss.ss_family == AF_UNIX || addr_is_loopback(&c->from)))
 		return caller_get(g->callers, g->config->identity.id, strlen(g->config->identity.id), POLICY_ADDRESS, -1);
 	return caller_get(g->callers, "", 0, POLICY_NONE, -1);
 }

@@ -69,6 +69,9 @@ int owner_of(int fd, const struct addr *from, uint32_t *uid)
 	m = (const void *)(reply.bytes + NLMSG_HDRLEN);
 	if (m->id.idiag_sport != q.r.id.idiag_sport || m->id.idiag_dport != q.r.id.idiag_dport)
 		return -1;
+	/* A socket that its process has closed already has no inode any more, and says uid 0 whoever it was. */
+	if (m->idiag_inode == 0)
+		return -1;
 	*uid = m->idiag_uid;
 	return 0;
 }
