@@ -18,13 +18,15 @@
 /* After an answer that ends the connection: how long we take in and drop what the client still sends, so that our
  * close does not reset the answer away (RFC 9112 9.6). */
 #define DISCARD_MAX (256 * 1024)
+/* What is read at once where a head is awaited: what is pipelined behind it is saved and looked at again for each request. */
+#define HEAD_READ_MAX (32 * 1024)
 
 enum h1_state {
 	H1_S_IDLE,    /* between requests; ends by the first octet of one, or the keep-alive deadline */
 	H1_S_HEAD,    /* part of a head is here; ends when it is whole, or at the head deadline: 408 */
 	H1_S_BUSY,    /* an exchange runs; its body may still arrive */
 	H1_S_TUNNEL,  /* CONNECT: raw octets both ways */
-	H1_S_LINGER,  /* our last octets are on their way; ends by the client's FIN or the linger deadline */
+	H1_S_LINGER,  /* our last octets are on their way; once they are written, ends by the client's FIN or the linger deadline */
 };
 
 struct h1_ingress {
@@ -56,7 +58,6 @@ static void set_state(struct h1_ingress *h, enum h1_state s)
 	switch (s) {
 	case H1_S_IDLE: deadline_set(in->stopped ? in->q_parting : in->q_keepalive, &h->limit); break;
 	case H1_S_HEAD: deadline_set(in->q_head, &h->limit); break;
-	case H1_S_LINGER: deadline_set(in->q_linger, &h->limit); break;
 	default: deadline_cancel(&h->limit);
 	}
 }
@@ -87,9 +88,12 @@ static void linger(struct h1_ingress *h)
 	mem_free(h->partial);
 	h->partial = NULL;
 	h->partial_len = 0;
-	conn_shutdown(h->conn);
 	set_state(h, H1_S_LINGER);
-	conn_resume(h->conn);
+	conn_shutdown(h->conn);
+	conn_tell_empty(h->conn); /* on_drained goes on: a slow client still gets all of it */
+	h->conn->paused = false;
+	if (h->conn->readable || h->conn->hup)
+		h->conn->readable = h->conn->resume = true;
 }
 
 /* An answer that needs no exchange: the request could not be read. */
@@ -272,17 +276,15 @@ static void on_input(struct conn *c)
 	struct h1_ingress *h = c->owner;
 	struct gate *g = h->client.listener->ingress->gate;
 	char *buf = (char *)g->scratch;
-	size_t have = h->partial_len;
+	size_t have = h->partial_len, room;
 	ssize_t n;
 
 	if (h->state == H1_S_BUSY && h->body_done && !h->connect) {
 		/*
-		 * Nothing is expected before the answer. A pipelined request stays in the socket; a FIN means that no other
-		 * request follows, not that nobody waits for the answer.
+		 * Nothing is expected before the answer. A pipelined request stays in the socket, and so does a FIN: it means that no
+		 * other request follows, not that nobody waits for the answer.
 		 */
-		if (c->hup) {
-			h->closed_in = true;
-		} else {
+		if (!c->hup) {
 			bool was = c->readable;
 
 			c->readable = false; /* a pipelined request does not hide a reset */
@@ -297,9 +299,14 @@ static void on_input(struct conn *c)
 		h->partial = NULL;
 		h->partial_len = 0;
 	}
-	n = conn_read(c, buf + have, g->scratch_size - have);
+	room = g->scratch_size - have;
+	if (h->state <= H1_S_HEAD && room > HEAD_READ_MAX)
+		room = HEAD_READ_MAX;
+	n = room ? conn_read(c, buf + have, room) : -1;
 	if (h->state == H1_S_LINGER) {
-		if (n == 0 || (n > 0 && (h->discarded += (uint32_t)n) > DISCARD_MAX))
+		if (n == 0)
+			h->closed_in = true;
+		if ((n == 0 && c->out.bytes == 0) || (n > 0 && (h->discarded += (uint32_t)n) > DISCARD_MAX))
 			destroy(h, false, LEG_CANCEL, "closed");
 		else if (n > 0 && c->readable)
 			conn_again(c);
@@ -326,7 +333,11 @@ static void on_input(struct conn *c)
 				destroy(h, false, LEG_CANCEL, "closed");
 			return;
 		default:
-			destroy(h, false, LEG_CANCEL, "closed");
+			h->closed_in = true;
+			if (c->out.bytes)
+				linger(h); /* no other request comes, but our answer to the last one is still on its way */
+			else
+				destroy(h, false, LEG_CANCEL, "closed");
 			return;
 		}
 	}
@@ -351,8 +362,14 @@ static void on_drained(struct conn *c)
 {
 	struct h1_ingress *h = c->owner;
 
-	if (h->leg.ev)
+	if (h->state == H1_S_LINGER && c->out.bytes == 0) {
+		if (h->closed_in)
+			destroy(h, false, LEG_CANCEL, "closed");
+		else
+			deadline_set(h->client.listener->ingress->q_linger, &h->limit);
+	} else if (h->leg.ev) {
 		h->leg.ev->on_drained(h->leg.x);
+	}
 }
 
 static void on_close(struct conn *c, const char *why)
@@ -374,7 +391,12 @@ static struct h1_ingress *of_limit(struct deadline *d)
 
 void h1_on_keepalive(struct deadline *d)
 {
-	destroy(of_limit(d), false, LEG_TIMEOUT, "idle-timeout");
+	struct h1_ingress *h = of_limit(d);
+
+	if (h->conn->out.bytes) /* it takes the last answer slowly, but takes it */
+		set_state(h, H1_S_IDLE);
+	else
+		destroy(h, false, LEG_TIMEOUT, "idle-timeout");
 }
 
 void h1_on_linger(struct deadline *d)
@@ -420,6 +442,8 @@ static void leg_head(struct leg *l, const struct leg_head *r)
 	char *start_p, *p;
 	bool no_body = r->end, has_length = false;
 
+	if (r->status < 200 && h->http10)
+		return; /* RFC 9110 15.2 */
 	for (unsigned i = 0; i < r->nfields; i++)
 		need += r->fields[i].name_len + r->fields[i].value_len + 4;
 	start_p = p = need > OUTQ_LARGE ? mem_alloc(need) : (char *)outq_room(&h->conn->out, need);
@@ -479,8 +503,8 @@ static void leg_head(struct leg *l, const struct leg_head *r)
 			h->chunked_out = true;
 			p = put(p, "transfer-encoding: chunked\r\n", 28);
 		}
-		/* An answer before the whole request: the rest of it is not worth reading (RFC 9112 9.6). */
-		if (!h->body_done && no_body)
+		/* An answer before the whole request, and no exchange to read on for: we shall close (RFC 9112 9.6). */
+		if (!h->body_done && (no_body || !h->leg.ev))
 			h->keep_alive = false;
 		if (h->client.listener->ingress->stopped)
 			h->keep_alive = false;
@@ -504,6 +528,8 @@ static void leg_data(struct leg *l, const uint8_t *p, size_t n)
 	struct h1_ingress *h = (struct h1_ingress *)l;
 	char size[H1_CHUNK_HEAD_MAX];
 
+	if (n == 0)
+		return; /* as a chunk it would be the last one */
 	if (h->chunked_out)
 		outq_append(&h->conn->out, size, h1_chunk_head(size, n));
 	if (n >= 4096)
@@ -580,13 +606,14 @@ static void leg_release(struct leg *l)
 		return;
 	}
 	h1_body_fini(&h->body);
-	if (!h->keep_alive || !h->body_done || h->closed_in || h->client.listener->ingress->stopped) {
+	if (!h->keep_alive || !h->body_done || h->client.listener->ingress->stopped) {
 		linger(h);
 		return;
 	}
 	set_state(h, H1_S_IDLE);
 	h->conn->paused = false;
-	if (h->partial || h->conn->hup)
+	/* A request that was pipelined before a FIN is answered, too. */
+	if (h->partial || h->conn->hup || h->closed_in)
 		h->conn->readable = true;
 	if (h->conn->readable) {
 		h->conn->resume = true; /* the next request may be here */
