@@ -216,7 +216,7 @@ static void on_input(struct conn *c)
 		u->partial = NULL;
 		u->partial_len = 0;
 	}
-	n = conn_read(c, buf + have, env->scratch_size - have);
+	n = have < env->scratch_size ? conn_read(c, buf + have, env->scratch_size - have) : -1;
 	if (n > 0) {
 		u->got_bytes = true;
 		if (u->state == UP_BODY)
@@ -432,7 +432,7 @@ static void leg_data(struct leg *l, const uint8_t *p, size_t n)
 	struct up_http *u = (struct up_http *)l;
 	char size[H1_CHUNK_HEAD_MAX];
 
-	if (u->request_end)
+	if (u->request_end || n == 0) /* a chunk of nothing would be the last one */
 		return;
 	if (u->chunked)
 		outq_append(&u->conn.out, size, h1_chunk_head(size, n));
@@ -445,7 +445,7 @@ static void leg_data(struct leg *l, const uint8_t *p, size_t n)
 	conn_dirty(&u->conn);
 	if (u->open && u->state == UP_HEAD)
 		deadline_set(u->service->q_response, &u->limit);
-	else if (u->open)
+	else if (u->open && !u->conn.paused)
 		deadline_set(u->service->q_idle, &u->limit);
 }
 
@@ -488,16 +488,19 @@ static void leg_resume(struct leg *l)
 {
 	struct up_http *u = (struct up_http *)l;
 
-	if (u->partial)
-		u->conn.readable = true; /* on_input will find what waits */
+	u->conn.readable = true; /* on_input finds what waits in "partial", or that the last octet was had already */
 	conn_resume(&u->conn);
 	deadline_set(u->state == UP_HEAD ? u->service->q_response : u->service->q_idle, &u->limit);
 }
 
 static void leg_abort(struct leg *l, enum leg_why why)
 {
+	struct up_http *u = (struct up_http *)l;
+
 	(void)why;
-	drop((struct up_http *)l);
+	/* What has not left yet stays here: it is no longer wanted, or no longer allowed. */
+	outq_reset(&u->conn.out);
+	drop(u);
 }
 
 static void leg_release(struct leg *l)
@@ -506,7 +509,8 @@ static void leg_release(struct leg *l)
 
 	u->leg.ev = NULL;
 	if (u->state != UP_OVER || !u->request_end || !u->keep_alive || !u->open || u->conn.out.bytes || u->partial ||
-	    u->conn.hup) {
+	    u->conn.hup || u->conn.broken || u->conn.readable) {
+		/* "readable": more may be there, and it would be read as the next answer. */
 		drop(u);
 		return;
 	}
