@@ -408,8 +408,9 @@ static void out_head(void *ctx, const struct leg_head *h)
 				try_again(x, LINK_STATUS_SLOT, "unknown-slot");
 			return;
 		}
-		link_confirm(x->out, x->caller);
-		if (token) {
+		if (!token) {
+			link_confirm(x->out, x->caller);
+		} else {
 			x->far_error_len = len < sizeof(x->far_error) ? len : sizeof(x->far_error);
 			memcpy(x->far_error, token, x->far_error_len);
 		}

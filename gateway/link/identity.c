@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who calls. The sender puts a caller's chain on an exchange until one of them was answered, and a slot number that
- * stands for it from then on; the receiver verifies a chain once and remembers it by its slot.
+ * Who calls. The sender puts a caller's chain (or, where its word is taken, its id) on an exchange until one of them was answered, and
+ * a slot number that stands for it from then on; the receiver verifies a chain once and remembers it by its slot.
  */
 #include <stdio.h>
 
@@ -97,6 +97,61 @@ static struct caller *verify_chain(struct link *l, const struct h1_field *cert, 
 	return caller_get_mtls(env->callers, &info, certs, (size_t)n, l->peer->index);
 }
 
+static void remember(struct link *l, unsigned slot, struct caller *c)
+{
+	struct link_env *env = &l->peer->set->env;
+
+	if (!slot)
+		return;
+	if (!l->known) {
+		l->nknown = (size_t)env->config->limits.slots + 1;
+		l->known = mem_array(l->nknown, sizeof(*l->known));
+	}
+	caller_unref(env->callers, l->known[slot]);
+	l->known[slot] = caller_ref(c);
+}
+
+/* Named by its slot alone. */
+static struct caller *recall(struct link *l, unsigned slot, enum policy_assurance a, struct link_call *call)
+{
+	struct caller *c = slot && l->known ? l->known[slot] : NULL;
+
+	if (!c) {
+		call->refusal = "unknown-slot";
+		call->refusal_status = LINK_STATUS_SLOT;
+		return NULL;
+	}
+	if (c->assurance != a) {
+		call->refusal = "malformed-exchange";
+		return NULL;
+	}
+	return caller_ref(c);
+}
+
+/* The peer's word, as far as its config lets it give it. */
+static struct caller *take_word(struct link *l, const struct h1_field *who, enum policy_assurance a, struct link_call *call)
+{
+	const char *domain = l->peer->cfg->domain, *why;
+	struct spiffe_id id;
+
+	if (!(l->peer->cfg->assert_mask & (1u << a))) {
+		call->refusal = "assurance-not-accepted";
+		return NULL;
+	}
+	if (a == POLICY_NONE)
+		return caller_get(l->peer->set->env.callers, "", 0, a, l->peer->index);
+	if (spiffe_parse(&id, who->value, who->value_len, &why) != 0) {
+		call->refusal = "bad-id";
+		return NULL;
+	}
+	/* An id of our own domain never arrives from a peer, nor one of a third domain (case 89). */
+	if (id.domain_len != strlen(domain) || memcmp(id.domain, domain, id.domain_len) != 0) {
+		call->refusal = "foreign-domain";
+		return NULL;
+	}
+	return caller_get(l->peer->set->env.callers, who->value, who->value_len, a, l->peer->index);
+}
+
 /* Reads "uuid;attempt;assurance[;slot]". */
 static bool parse_exchange(const struct h1_field *f, struct uuid *id, unsigned *attempt, char *assurance, unsigned *slot)
 {
@@ -130,9 +185,7 @@ struct caller *identity_of(struct link *l, const struct leg_head *head, struct l
 	struct link_env *env = &l->peer->set->env;
 	const struct h1_field *x = NULL, *cert = NULL, *chain = NULL, *who = NULL;
 	enum policy_assurance a;
-	struct spiffe_id sid;
 	struct caller *c;
-	const char *why;
 	char letter;
 	unsigned slot;
 
@@ -163,57 +216,33 @@ struct caller *identity_of(struct link *l, const struct leg_head *head, struct l
 		call->refusal_status = 400;
 		return NULL;
 	}
-	if (letter == 'm') {
-		if (slot > env->config->limits.slots) {
-			call->refusal = "malformed-exchange";
-			return NULL;
-		}
-		if (cert) {
-			c = verify_chain(l, cert, chain, call);
-			if (!c)
-				return NULL;
-			if (slot) {
-				if (!l->known) {
-					l->nknown = (size_t)env->config->limits.slots + 1;
-					l->known = mem_array(l->nknown, sizeof(*l->known));
-				}
-				caller_unref(env->callers, l->known[slot]);
-				l->known[slot] = caller_ref(c);
-			}
-		} else if (slot && l->known && l->known[slot]) {
-			c = caller_ref(l->known[slot]);
-		} else {
-			call->refusal = "unknown-slot";
-			call->refusal_status = LINK_STATUS_SLOT;
-			return NULL;
-		}
-		if (c->not_after < (int64_t)(loop_wall_us(env->loop) / 1000000)) {
-			call->refusal = "expired";
-			call->refusal_id = "";
-			caller_unref(env->callers, c);
-			return NULL;
-		}
-		return c;
-	}
-	a = letter == 'u' ? POLICY_UID : letter == 'a' ? POLICY_ADDRESS : POLICY_NONE;
-	if (cert || chain || slot || (letter != 'u' && letter != 'a' && letter != 'n') || (letter == 'n') != !who) {
+	switch (letter) {
+	case 'm': a = POLICY_MTLS; break;
+	case 'u': a = POLICY_UID; break;
+	case 'a': a = POLICY_ADDRESS; break;
+	case 'n': a = POLICY_NONE; break;
+	default:
 		call->refusal = "malformed-exchange";
 		return NULL;
 	}
-	if (!(l->peer->cfg->assert_mask & (1u << a))) {
-		call->refusal = "assurance-not-accepted";
+	if (slot > env->config->limits.slots || (a == POLICY_MTLS ? who != NULL : cert || chain) || (chain && !cert) ||
+	    (a == POLICY_NONE && (who || slot))) {
+		call->refusal = "malformed-exchange";
 		return NULL;
 	}
-	if (a == POLICY_NONE)
-		return caller_get(env->callers, "", 0, a, l->peer->index);
-	if (spiffe_parse(&sid, who->value, who->value_len, &why) != 0) {
-		call->refusal = "bad-id";
+	if (a == POLICY_NONE || who)
+		c = take_word(l, who, a, call);
+	else if (cert)
+		c = verify_chain(l, cert, chain, call);
+	else
+		c = recall(l, slot, a, call);
+	if (c && (cert || who))
+		remember(l, slot, c);
+	if (c && c->not_after < (int64_t)(loop_wall_us(env->loop) / 1000000)) {
+		call->refusal = "expired";
+		call->refusal_id = "";
+		caller_unref(env->callers, c);
 		return NULL;
 	}
-	/* An id of our own domain never arrives from a peer, nor one of a third domain (case 89). */
-	if (sid.domain_len != strlen(l->peer->cfg->domain) || memcmp(sid.domain, l->peer->cfg->domain, sid.domain_len) != 0) {
-		call->refusal = "foreign-domain";
-		return NULL;
-	}
-	return caller_get(env->callers, who->value, who->value_len, a, l->peer->index);
+	return c;
 }

@@ -491,6 +491,19 @@ bool link_ready(const struct link_set *s, int peer)
 	return pick(s, peer, NULL) != NULL;
 }
 
+static char *put_number(char *p, unsigned v)
+{
+	char digits[10];
+	int n = 0;
+
+	do
+		digits[n++] = (char)('0' + v % 10);
+	while (v /= 10);
+	while (n)
+		*p++ = digits[--n];
+	return p;
+}
+
 struct leg *link_exchange(struct link_set *s, int peer, const struct link *avoid, const struct leg_head *head,
     const struct link_call *call, char *mem, const struct leg_events *ev, void *x)
 {
@@ -511,11 +524,7 @@ struct leg *link_exchange(struct link_set *s, int peer, const struct link *avoid
 	uuid_format(&call->id, p);
 	p += UUID_TEXT_LEN;
 	*p++ = ';';
-	if (call->attempt >= 100)
-		*p++ = (char)('0' + call->attempt / 100 % 10);
-	if (call->attempt >= 10)
-		*p++ = (char)('0' + call->attempt / 10 % 10);
-	*p++ = (char)('0' + call->attempt % 10);
+	p = put_number(p, call->attempt);
 	*p++ = ';';
 	if (s->peers[peer].cfg->uplink) {
 		/* Our certificate stands for whoever is mapped by uid; of others we say that they are known less well (DESIGN, sidecar). */
@@ -523,19 +532,18 @@ struct leg *link_exchange(struct link_set *s, int peer, const struct link *avoid
 	} else {
 		*p++ = letters[c->assurance];
 	}
-	if (s->peers[peer].cfg->uplink) {
-		;
-	} else if (c->assurance == POLICY_MTLS) {
+	if (!s->peers[peer].cfg->uplink && c->assurance != POLICY_NONE) {
 		struct slot *slot = identity_slot(l, c);
 
-		p += sprintf(p, ";%u", slot->number);
-		if (!slot->confirmed) {
+		*p++ = ';';
+		p = put_number(p, slot->number);
+		if (!slot->confirmed && c->assurance != POLICY_MTLS) {
+			fields[n++] = link_field("sallyport-principal", c->id, c->id_len);
+		} else if (!slot->confirmed) {
 			fields[n++] = link_field("client-cert", c->client_cert, c->client_cert_len);
 			if (c->client_cert_chain_len)
 				fields[n++] = link_field("client-cert-chain", c->client_cert_chain, c->client_cert_chain_len);
 		}
-	} else if (c->assurance != POLICY_NONE) {
-		fields[n++] = link_field("sallyport-principal", c->id, c->id_len);
 	}
 	fields[n] = link_field("sallyport-exchange", mem, (size_t)(p - mem));
 	fields[n++].id = H1_F_TRACEPARENT; /* changes every time: kept out of the compression table */
@@ -564,7 +572,7 @@ void link_confirm(struct leg *leg, struct caller *c)
 {
 	struct link *l = link_of_leg(leg);
 
-	if (c->assurance == POLICY_MTLS && c->number < l->nslots && l->slots[c->number].number)
+	if (c->number < l->nslots && l->slots[c->number].number)
 		l->slots[c->number].confirmed = true;
 }
 
