@@ -281,10 +281,12 @@ static void on_input(struct conn *c)
 
 	if (h->state == H1_S_BUSY && h->body_done && !h->connect) {
 		/*
-		 * Nothing is expected before the answer. A pipelined request stays in the socket, and so does a FIN: it means that no
-		 * other request follows, not that nobody waits for the answer.
+		 * Nothing is expected before the answer. A pipelined request stays in the socket; a FIN with none before it means
+		 * that nobody waits for the answer, as other proxies have it: the exchange is cancelled.
 		 */
-		if (!c->hup) {
+		if (c->hup && conn_at_end(c)) {
+			destroy(h, false, LEG_CANCEL, "closed");
+		} else if (!c->hup) {
 			bool was = c->readable;
 
 			c->readable = false; /* a pipelined request does not hide a reset */
@@ -329,7 +331,7 @@ static void on_input(struct conn *c)
 			return;
 		case H1_S_BUSY:
 			h->closed_in = true;
-			if (!h->body_done) /* the request is cut short */
+			if (!h->body_done || !h->connect) /* the request is cut short, or nobody waits for the answer */
 				destroy(h, false, LEG_CANCEL, "closed");
 			return;
 		default:
@@ -341,7 +343,9 @@ static void on_input(struct conn *c)
 			return;
 		}
 	}
-	if (n == 0)
+	if (h->state == H1_S_BUSY && h->body_done && !h->connect && c->hup && !h->partial && conn_at_end(c))
+		destroy(h, false, LEG_CANCEL, "closed");
+	else if (n == 0)
 		c->readable = true; /* paused: the end is still to be read */
 	else if (c->readable && !c->paused && h->state != H1_S_BUSY)
 		conn_again(c);

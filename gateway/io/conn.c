@@ -381,6 +381,13 @@ ssize_t conn_read(struct conn *c, void *p, size_t n)
 	return got;
 }
 
+bool conn_at_end(const struct conn *c)
+{
+	char b;
+
+	return c->hup && (c->layer || recv(c->fd, &b, 1, MSG_PEEK | MSG_DONTWAIT) == 0);
+}
+
 void conn_check(struct conn *c)
 {
 	int err = 0;

@@ -92,6 +92,8 @@ void conn_part(struct conn *c);
 void conn_kick(struct conn *c);        /* go on with a handshake that was parked */
 /* >0 octets; 0 the far end closed its direction; -1 nothing now; -2 failed (on_close follows). */
 ssize_t conn_read(struct conn *c, void *p, size_t n);
+/* The far end's FIN is the next thing to be read (known for plain sockets; a layer's is taken by its socket's). */
+bool conn_at_end(const struct conn *c);
 /*
  * The owner has had all there is and waits for more: look whether a reset came with the last octets. libevent does not tell it apart
  * from more input, so the edge that brought both is spent. on_close follows if so.
