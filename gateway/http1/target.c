@@ -216,7 +216,7 @@ h1_path_normalize(char *out, const char *path, size_t n, uint32_t *path_only_len
 	while ((next = memchr(p, '%', (size_t)(end - p))) != NULL) {
 		int octet = percent(next, end);
 
-		memcpy(o, p, (size_t)(next - p));
+		memmove(o, p, (size_t)(next - p));
 		o += next - p;
 		p = next + 1;
 		if (octet >= 0 && (char_class[octet] & C_UNRESERVED)) {
