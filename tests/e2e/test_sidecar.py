@@ -70,7 +70,7 @@ def test_another_local_user(pair, world, sidecar, origin):
 
 def test_sidecar_has_its_own_book(sidecar, pair, world, origin):
     sidecar.verify()
-    assert sidecar.journal("exchange")
+    assert sidecar.exchanges(verdict="allow")
 
 
 def test_workload_cannot_be_a_gateway(pair, world, sidecar, origin):
