@@ -425,6 +425,7 @@ struct ingress *ingress_new(struct gate *g, const int *fds, const unsigned *inde
 	in->q_handshake = deadline_queue(g->loop, lim->handshake_ms, on_greeting_limit);
 	in->q_keepalive = deadline_queue(g->loop, lim->keepalive_ms, h1_on_keepalive);
 	in->q_keepalive_h2 = deadline_queue(g->loop, lim->keepalive_ms, h2_on_keepalive);
+	in->q_parting_h2 = deadline_queue(g->loop, PARTING_MS, h2_on_keepalive);
 	in->q_head = deadline_queue(g->loop, lim->head_ms, h1_on_head_limit);
 	in->q_body = deadline_queue(g->loop, lim->body_idle_ms, h1_on_body_limit);
 	in->q_linger = deadline_queue(g->loop, LINGER_MS, h1_on_linger);

@@ -103,8 +103,7 @@ static void on_goaway(struct h2 *s, int32_t last, uint32_t code)
 
 	(void)last, (void)code;
 	h->draining = true;
-	if (h2_streams(s) == 0)
-		conn_tell_empty(h->conn);
+	h2_goaway(s, H2_NO_ERROR); /* and on_error("goaway") when no stream is left */
 }
 
 static void on_settings(struct h2 *s)
@@ -116,10 +115,17 @@ static void on_idle(struct h2 *s)
 {
 	struct h2_ingress *h = h2_owner(s);
 
-	if (h->draining)
+	struct ingress *in = h->client.listener->ingress;
+
+	if (h->draining && h2_done(s))
 		conn_tell_empty(h->conn);
 	else
-		deadline_set(h->client.listener->ingress->q_keepalive_h2, &h->idle);
+		deadline_set(h->draining ? in->q_parting_h2 : in->q_keepalive_h2, &h->idle);
+}
+
+static void on_room(struct h2 *s)
+{
+	(void)s;
 }
 
 static void on_error(struct h2 *s, const char *why)
@@ -132,13 +138,12 @@ static void on_error(struct h2 *s, const char *why)
 	if (strcmp(why, "goaway") != 0)
 		gate_note(h->client.listener->ingress->gate, flood ? AUDIT_ALERT : AUDIT_REFUSED, h->client.listener->cfg->name,
 		    &h->client.from, h->client.caller->id, why, "HTTP/2");
-	h2_settle(s);
 	end(h, LEG_PROTOCOL, true);
 }
 
 static const struct h2_ops ops = {
 	.on_request = on_request, .on_ping = on_ping, .on_goaway = on_goaway,
-	.on_settings = on_settings, .on_idle = on_idle, .on_error = on_error,
+	.on_settings = on_settings, .on_idle = on_idle, .on_room = on_room, .on_error = on_error,
 };
 
 static void on_open(struct conn *c)
@@ -168,8 +173,8 @@ static void on_drained(struct conn *c)
 {
 	struct h2_ingress *h = c->owner;
 
-	if (h->draining && h2_streams(h->h2) == 0 && c->out.bytes == 0)
-		destroy(h, LEG_CANCEL);
+	if (h->draining && h2_done(h->h2) && c->out.bytes == 0)
+		end(h, LEG_CANCEL, true);
 	else
 		h2_output_ready(h->h2);
 }
@@ -188,9 +193,13 @@ void h2_on_keepalive(struct deadline *d)
 {
 	struct h2_ingress *h = (struct h2_ingress *)((char *)d - offsetof(struct h2_ingress, idle));
 
+	if (h->draining) {
+		end(h, LEG_TIMEOUT, true); /* it did not answer our notice */
+		return;
+	}
 	h->draining = true;
 	h2_goaway(h->h2, H2_NO_ERROR);
-	conn_tell_empty(h->conn);
+	deadline_set(h->client.listener->ingress->q_parting_h2, &h->idle);
 }
 
 void h2_ingress_start(struct conn *c, struct ingress_client *client, struct tls_conn *tls)
@@ -204,6 +213,8 @@ void h2_ingress_start(struct conn *c, struct ingress_client *client, struct tls_
 		.stream_window = (uint32_t)lim->stream_window,
 		.session_window = (uint32_t)lim->link_window,
 		.resets_per_second = lim->resets_per_second,
+		.head_ms = lim->head_ms,
+		.write_ms = lim->write_ms,
 	};
 
 	h->client = *client;
@@ -225,6 +236,6 @@ void h2_ingress_drain(struct ingress *in)
 		h->draining = true;
 		h2_goaway(h->h2, H2_NO_ERROR);
 		if (h2_streams(h->h2) == 0)
-			conn_tell_empty(h->conn);
+			deadline_set(in->q_parting_h2, &h->idle);
 	}
 }

@@ -38,7 +38,7 @@ struct ingress {
 	size_t nsources, source_cap;
 	struct loop_timer resume;      /* accepting was paused: out of descriptors or over the limit */
 	bool paused, stopped;
-	struct deadline_queue *q_handshake, *q_keepalive, *q_head, *q_body, *q_linger, *q_parting, *q_keepalive_h2;
+	struct deadline_queue *q_handshake, *q_keepalive, *q_head, *q_body, *q_linger, *q_parting, *q_keepalive_h2, *q_parting_h2;
 	uint64_t accepted, refused;
 	void (*on_empty)(void *ctx);   /* draining: the last connection closed */
 	void *ctx;

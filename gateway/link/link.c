@@ -118,7 +118,7 @@ void link_drain(struct link *l)
 	deadline_cancel(&l->age);
 	deadline_cancel(&l->limit);
 	deadline_set(l->peer->set->q_drain, &l->limit);
-	if (h2_streams(l->h2) == 0)
+	if (h2_done(l->h2))
 		conn_tell_empty(l->conn);
 	if (!l->peer->set->draining)
 		dial_check(l->peer);
@@ -168,9 +168,12 @@ static void link_begin(struct link *l)
 	const struct config_limits *lim = &env->config->limits;
 	struct h2_config cfg = {
 		.server = !l->client,
+		.link = true,
 		.max_streams = lim->streams_per_link,
 		.stream_window = (uint32_t)lim->stream_window,
 		.session_window = (uint32_t)lim->link_window,
+		.head_ms = lim->head_ms,
+		.write_ms = lim->write_ms,
 	};
 
 	l->gateway = mem_strdup(tls_peer(l->tls)->id);
@@ -217,7 +220,7 @@ static void on_drained(struct conn *c)
 {
 	struct link *l = c->owner;
 
-	if (l->state == L_DRAINING && h2_streams(l->h2) == 0 && c->out.bytes == 0) {
+	if (l->state == L_DRAINING && h2_done(l->h2) && c->out.bytes == 0) {
 		link_close(l, "drained", NULL);
 		return;
 	}
@@ -342,24 +345,28 @@ static void on_idle(struct h2 *h)
 {
 	struct link *l = h2_owner(h);
 
-	if (l->state == L_DRAINING)
+	if (l->state == L_DRAINING && h2_done(h))
 		conn_tell_empty(l->conn);
+}
+
+static void on_room(struct h2 *h)
+{
+	struct link *l = h2_owner(h);
+
+	if (l->state == L_READY)
+		l->peer->set->env.on_ready(l->peer->set->env.ctx, l->peer->index);
 }
 
 static void on_error(struct h2 *h, const char *why)
 {
 	struct link *l = h2_owner(h);
 
-	/* What nghttp2 queued (a GOAWAY) goes out first, as far as the socket takes it at once. */
-	if (l->state != L_GONE) {
-		h2_settle(h);
-		link_close(l, strcmp(why, "goaway") == 0 ? "drained" : why, NULL);
-	}
+	link_close(l, strcmp(why, "goaway") == 0 ? "drained" : why, NULL);
 }
 
 static const struct h2_ops link_h2_ops = {
 	.on_request = on_request, .on_ping = on_ping, .on_goaway = on_goaway,
-	.on_settings = on_settings, .on_idle = on_idle, .on_error = on_error,
+	.on_settings = on_settings, .on_idle = on_idle, .on_room = on_room, .on_error = on_error,
 };
 
 /* ---- the set ---- */
