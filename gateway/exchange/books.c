@@ -111,6 +111,12 @@ static void put_end(struct exchange *x, unsigned attempt, unsigned status, const
 		audit_event_u64(&e, AUDIT_F_LINK, x->link_number);
 	if (x->endpoint)
 		audit_event_str(&e, AUDIT_F_ENDPOINT, x->endpoint);
+	if (x->far_id_known) {
+		char id[UUID_TEXT_LEN];
+
+		uuid_format(&x->far_id, id);
+		audit_event_text(&e, AUDIT_F_UPLINK_EXCHANGE, id, UUID_TEXT_LEN);
+	}
 	if (x->far_error_len)
 		audit_event_text(&e, AUDIT_F_DETAIL, x->far_error, x->far_error_len);
 	audit_event_done(&e);

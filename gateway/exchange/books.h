@@ -26,6 +26,8 @@ struct exchange {
 	struct deadline limit;         /* parked, or waiting for the answer */
 	bool tcp, tcp_raw, is_head, from_link, opened, parked;
 	bool in_ended, out_ended, head_sent, body_sent, in_paused, out_paused;
+	bool far_id_known;
+	struct uuid far_id;            /* a sidecar's: the id that its gateway gave the exchange */
 	char far_error[32];            /* what the far gateway said of its refusal */
 	uint32_t far_error_len;
 	struct outq early;             /* content that came while parked */

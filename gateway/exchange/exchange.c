@@ -176,7 +176,7 @@ static void answer(struct exchange *x, unsigned status, const char *token)
 	struct leg *in = x->in;
 	struct leg_head h = { .status = status };
 	char body[200], length[8];
-	struct h1_field f[5];
+	struct h1_field f[6];
 	int n, len;
 	unsigned k = 0;
 
@@ -190,8 +190,10 @@ static void answer(struct exchange *x, unsigned status, const char *token)
 	f[k++].id = H1_F_CONTENT_LENGTH;
 	if (status == 503 || status == 429)
 		f[k++] = field("retry-after", 11, "1", 1);
-	if (x->from_link)
+	if (x->from_link || x->from.sidecar)
 		f[k++] = field("sallyport-error", 15, token, strlen(token));
+	if (x->from.sidecar)
+		f[k++] = field("sallyport-exchange", 18, body + n - 1 - UUID_TEXT_LEN, UUID_TEXT_LEN);
 	h.fields = f;
 	h.nfields = k;
 	h.length = (uint64_t)n;
@@ -377,8 +379,9 @@ static void out_end(void *ctx, const struct h1_field *trailers, unsigned n);
 static void out_head(void *ctx, const struct leg_head *h)
 {
 	struct exchange *x = ctx;
-	struct h1_field fields[H1_MAX_FIELDS];
+	struct h1_field fields[H1_MAX_FIELDS + 1];
 	struct leg_head to = *h;
+	char id[UUID_TEXT_LEN];
 	const char *token;
 	uint32_t len;
 
@@ -399,6 +402,8 @@ static void out_head(void *ctx, const struct leg_head *h)
 	deadline_cancel(&x->limit);
 	if (x->peer >= 0) {
 		token = link_error(h, &len);
+		if (x->g->config->peers[x->peer].uplink)
+			x->far_id_known = link_exchange_id(h, &x->far_id);
 		if (token && h->status == LINK_STATUS_SLOT && len == 12 && memcmp(token, "unknown-slot", 12) == 0) {
 			link_forget_slot(x->out, x->caller);
 			drop_out(x, LEG_CANCEL);
@@ -414,6 +419,11 @@ static void out_head(void *ctx, const struct leg_head *h)
 			x->far_error_len = len < sizeof(x->far_error) ? len : sizeof(x->far_error);
 			memcpy(x->far_error, token, x->far_error_len);
 		}
+	}
+	if (x->from.sidecar) {
+		/* Its book has an id of its own: ours lets an auditor join the two. */
+		uuid_format(&x->id, id);
+		fields[to.nfields++] = field("sallyport-exchange", 18, id, UUID_TEXT_LEN);
 	}
 	x->status = h->status;
 	x->head_sent = true;

@@ -78,6 +78,7 @@ struct exchange_from {
 	uint16_t default_port;         /* 80, 443 */
 	struct link *link;             /* the peer's link it came by; NULL: from a caller of our own */
 	const struct link_call *call;  /* with link: id, attempt, refusal */
+	bool sidecar;                  /* another gateway of ours, which wants to know the exchange's id */
 	bool tcp_service;              /* a raw TCP listener: "service" is meant */
 	int service;
 	bool over_limit;               /* the ingress refuses it: 429 */

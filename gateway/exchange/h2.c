@@ -50,7 +50,7 @@ static void destroy(struct h2_ingress *h, enum leg_why why)
 }
 
 /* "uuid;attempt;assurance": of which only the last counts, for ids from workloads are ignored (DESIGN, Audit). */
-static struct caller *caller_of(struct h2_ingress *h, const struct leg_head *head)
+static struct caller *caller_of(struct h2_ingress *h, const struct leg_head *head, bool *sidecar)
 {
 	struct gate *g = h->client.listener->ingress->gate;
 
@@ -62,6 +62,7 @@ static struct caller *caller_of(struct h2_ingress *h, const struct leg_head *hea
 			continue;
 		if (f->value_len < UUID_TEXT_LEN + 4)
 			continue;
+		*sidecar = true;
 		switch (f->value[f->value_len - 1]) {
 		case 'a': a = POLICY_ADDRESS; break;
 		case 'n': a = POLICY_NONE; break;
@@ -80,6 +81,7 @@ static void on_request(struct h2 *s, struct h2_stream *st, const struct leg_head
 	struct h2_ingress *h = h2_owner(s);
 	struct ingress_listener *ls = h->client.listener;
 	struct gate *g = ls->ingress->gate;
+	struct caller *caller;
 	struct exchange_from from = {
 		.listener = ls->cfg->name, .protocol = "h2", .client = &h->client.from, .default_port = ls->default_port,
 	};
@@ -89,7 +91,8 @@ static void on_request(struct h2 *s, struct h2_stream *st, const struct leg_head
 		from.refuse_status = 421;
 		from.refuse_why = "sni-differs";
 	}
-	exchange_start(g, &st->leg, caller_of(h, head), head, &from);
+	caller = caller_of(h, head, &from.sidecar);
+	exchange_start(g, &st->leg, caller, head, &from);
 }
 
 static void on_ping(struct h2 *s)

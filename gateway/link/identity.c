@@ -21,10 +21,22 @@ static void slot_drop(struct link *l, uint16_t number)
 	l->owner[number] = NULL;
 }
 
-/* The slot of this caller on this link, given now if it has none; the oldest is taken away when all are in use. */
+/* As many as both ends remember. */
+static size_t slot_count(const struct link *l)
+{
+	size_t n = (size_t)l->peer->set->env.config->limits.slots;
+
+	if (l->far_slots && l->far_slots < n)
+		n = l->far_slots;
+	return n < UINT16_MAX ? n : UINT16_MAX;
+}
+
+/*
+ * The oldest is taken away when all are in use. Its new holder's chain travels before anything relies on it, and only an answer to an
+ * exchange of the same lease says that it arrived: else the receiver could take one caller for another.
+ */
 struct slot *identity_slot(struct link *l, struct caller *c)
 {
-	size_t max = (size_t)l->peer->set->env.config->limits.slots;
 
 	if (c->number >= l->nslots) {
 		size_t cap = l->nslots;
@@ -33,22 +45,29 @@ struct slot *identity_slot(struct link *l, struct caller *c)
 		memset(l->slots + l->nslots, 0, (cap - l->nslots) * sizeof(*l->slots));
 		l->nslots = cap;
 	}
-	if (l->slots[c->number].number == 0) {
+	if (!l->slots[c->number].lease) {
 		if (!l->owner) {
-			l->nowner = max + 1;
+			l->nowner = slot_count(l) + 1;
 			l->owner = mem_array(l->nowner, sizeof(*l->owner));
 		}
-		l->next_slot = (uint16_t)(l->next_slot % max + 1);
+		l->next_slot = (uint16_t)(l->next_slot % (l->nowner - 1) + 1);
 		slot_drop(l, l->next_slot);
 		l->owner[l->next_slot] = c;
-		l->slots[c->number] = (struct slot){ .number = l->next_slot };
+		l->last_lease += l->last_lease == UINT32_MAX ? 2 : 1;
+		l->slots[c->number] = (struct slot){ .lease = l->last_lease, .number = l->next_slot };
 	}
 	return &l->slots[c->number];
 }
 
+void identity_answered(struct link *l, const struct caller *c, uint32_t lease, bool known)
+{
+	if (lease && c->number < l->nslots && l->slots[c->number].lease == lease)
+		l->slots[c->number].confirmed = known;
+}
+
 void identity_forget_caller(struct link *l, const struct caller *c)
 {
-	if (c->number < l->nslots && l->slots[c->number].number)
+	if (c->number < l->nslots && l->slots[c->number].lease)
 		slot_drop(l, l->slots[c->number].number);
 }
 
@@ -97,24 +116,25 @@ static struct caller *verify_chain(struct link *l, const struct h1_field *cert, 
 	return caller_get_mtls(env->callers, &info, certs, (size_t)n, l->peer->index);
 }
 
+/* NULL: the slot is nobody's from now on. */
 static void remember(struct link *l, unsigned slot, struct caller *c)
 {
 	struct link_env *env = &l->peer->set->env;
 
-	if (!slot)
+	if (!slot || slot > env->config->limits.slots || (!c && !l->known))
 		return;
 	if (!l->known) {
 		l->nknown = (size_t)env->config->limits.slots + 1;
 		l->known = mem_array(l->nknown, sizeof(*l->known));
 	}
 	caller_unref(env->callers, l->known[slot]);
-	l->known[slot] = caller_ref(c);
+	l->known[slot] = c ? caller_ref(c) : NULL;
 }
 
 /* Named by its slot alone. */
 static struct caller *recall(struct link *l, unsigned slot, enum policy_assurance a, struct link_call *call)
 {
-	struct caller *c = slot && l->known ? l->known[slot] : NULL;
+	struct caller *c = slot && slot < l->nknown ? l->known[slot] : NULL;
 
 	if (!c) {
 		call->refusal = "unknown-slot";
@@ -179,16 +199,45 @@ static bool parse_exchange(const struct h1_field *f, struct uuid *id, unsigned *
 	return p == end;
 }
 
+struct claim {
+	const struct h1_field *cert, *chain, *who;
+	char letter;
+	unsigned slot;
+};
+
+static struct caller *resolve(struct link *l, const struct claim *q, struct link_call *call)
+{
+	enum policy_assurance a = POLICY_NONE;
+	bool ok = true;
+
+	switch (q->letter) {
+	case 'm': a = POLICY_MTLS; break;
+	case 'u': a = POLICY_UID; break;
+	case 'a': a = POLICY_ADDRESS; break;
+	case 'n': break;
+	default: ok = false;
+	}
+	if (!ok || (a == POLICY_MTLS ? q->who != NULL : q->cert || q->chain) || (q->chain && !q->cert) ||
+	    (a == POLICY_NONE && (q->who || q->slot))) {
+		call->refusal = "malformed-exchange";
+		return NULL;
+	}
+	if (a == POLICY_NONE || q->who)
+		return take_word(l, q->who, a, call);
+	if (q->cert)
+		return verify_chain(l, q->cert, q->chain, call);
+	return recall(l, q->slot, a, call);
+}
+
 /* Who calls: taken from a chain, a slot or the peer's word, as far as the peer may give it (DESIGN, "One exchange"). */
 struct caller *identity_of(struct link *l, const struct leg_head *head, struct link_call *call)
 {
 	struct link_env *env = &l->peer->set->env;
-	const struct h1_field *x = NULL, *cert = NULL, *chain = NULL, *who = NULL;
-	enum policy_assurance a;
+	const struct h1_field *x = NULL;
+	struct claim q = { 0 };
 	struct caller *c;
-	char letter;
-	unsigned slot;
 
+	call->refusal_status = 400;
 	for (unsigned i = 0; i < head->nfields; i++) {
 		const struct h1_field *f = &head->fields[i], **to = NULL;
 
@@ -197,11 +246,11 @@ struct caller *identity_of(struct link *l, const struct leg_head *head, struct l
 		if (link_field_is(f, "sallyport-exchange"))
 			to = &x;
 		else if (link_field_is(f, "client-cert"))
-			to = &cert;
+			to = &q.cert;
 		else if (link_field_is(f, "client-cert-chain"))
-			to = &chain;
+			to = &q.chain;
 		else if (link_field_is(f, "sallyport-principal"))
-			to = &who;
+			to = &q.who;
 		if (!to)
 			continue;
 		if (*to) {
@@ -210,34 +259,15 @@ struct caller *identity_of(struct link *l, const struct leg_head *head, struct l
 		}
 		*to = f;
 	}
+	if (!x || !parse_exchange(x, &call->id, &call->attempt, &q.letter, &q.slot)) {
+		call->refusal = "malformed-exchange";
+		return NULL;
+	}
 	call->refusal_status = 403;
-	if (!x || !parse_exchange(x, &call->id, &call->attempt, &letter, &slot)) {
-		call->refusal = "malformed-exchange";
-		call->refusal_status = 400;
-		return NULL;
-	}
-	switch (letter) {
-	case 'm': a = POLICY_MTLS; break;
-	case 'u': a = POLICY_UID; break;
-	case 'a': a = POLICY_ADDRESS; break;
-	case 'n': a = POLICY_NONE; break;
-	default:
-		call->refusal = "malformed-exchange";
-		return NULL;
-	}
-	if (slot > env->config->limits.slots || (a == POLICY_MTLS ? who != NULL : cert || chain) || (chain && !cert) ||
-	    (a == POLICY_NONE && (who || slot))) {
-		call->refusal = "malformed-exchange";
-		return NULL;
-	}
-	if (a == POLICY_NONE || who)
-		c = take_word(l, who, a, call);
-	else if (cert)
-		c = verify_chain(l, cert, chain, call);
-	else
-		c = recall(l, slot, a, call);
-	if (c && (cert || who))
-		remember(l, slot, c);
+	c = resolve(l, &q, call);
+	/* Who comes with a slot takes it, known to us or not: what it stood for before is over. */
+	if (q.cert || q.who)
+		remember(l, q.slot, c);
 	if (c && c->not_after < (int64_t)(loop_wall_us(env->loop) / 1000000)) {
 		call->refusal = "expired";
 		call->refusal_id = "";

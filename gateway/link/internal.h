@@ -23,8 +23,9 @@
 enum link_state { L_DIALLING, L_HELLO, L_READY, L_DRAINING, L_GONE };
 
 struct slot {              /* of a principal, on one link, as its sender */
-	uint16_t number;   /* 0: none */
-	bool confirmed;    /* an exchange with it was answered: the chain need not travel again */
+	uint32_t lease;    /* unique to each time that a slot is given away on this link; 0: none */
+	uint16_t number;
+	bool confirmed;    /* an exchange of this lease was answered: the chain need not travel again */
 };
 
 struct link_peer {
@@ -64,6 +65,8 @@ struct link {
 	struct slot *slots;
 	size_t nslots;
 	uint16_t next_slot;
+	uint32_t last_lease;
+	uint32_t far_slots;    /* how many the far end remembers, as it said; 0: not known */
 	struct caller **owner; /* sender: which caller holds a slot */
 	struct caller **known; /* receiver */
 	size_t nowner, nknown;
@@ -117,8 +120,10 @@ void hello_answer(struct link *l, struct h2_stream *s, const struct leg_head *he
 
 /* ---- identity.c ---- */
 
-/* Sender: the slot of this caller on this link, given now if it has none. */
+/* Sender: the slot of this caller on this link, given now if it has none. Its lease goes with the exchange, to identity_answered(). */
 struct slot *identity_slot(struct link *l, struct caller *c);
+/* An exchange of this lease was answered: known tells whether the receiver knows the slot now. */
+void identity_answered(struct link *l, const struct caller *c, uint32_t lease, bool known);
 /* The caller goes: no slot stands for it any more. */
 void identity_forget_caller(struct link *l, const struct caller *c);
 void identity_fini(struct link *l);

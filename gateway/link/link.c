@@ -521,6 +521,7 @@ struct leg *link_exchange(struct link_set *s, int peer, const struct link *avoid
 	struct h2_stream *st;
 	struct h2_request r;
 	unsigned n = 0;
+	uint32_t lease = 0;
 	char *p = mem;
 
 	if (!l)
@@ -542,6 +543,7 @@ struct leg *link_exchange(struct link_set *s, int peer, const struct link *avoid
 	if (!s->peers[peer].cfg->uplink && c->assurance != POLICY_NONE) {
 		struct slot *slot = identity_slot(l, c);
 
+		lease = slot->lease;
 		*p++ = ';';
 		p = put_number(p, slot->number);
 		if (!slot->confirmed && c->assurance != POLICY_MTLS) {
@@ -566,6 +568,7 @@ struct leg *link_exchange(struct link_set *s, int peer, const struct link *avoid
 		return NULL;
 	st->leg.ev = ev;
 	st->leg.x = x;
+	st->user = lease;
 	l->exchanges++;
 	return &st->leg;
 }
@@ -577,18 +580,12 @@ struct link *link_of_leg(struct leg *l)
 
 void link_confirm(struct leg *leg, struct caller *c)
 {
-	struct link *l = link_of_leg(leg);
-
-	if (c->number < l->nslots && l->slots[c->number].number)
-		l->slots[c->number].confirmed = true;
+	identity_answered(link_of_leg(leg), c, (uint32_t)((struct h2_stream *)leg)->user, true);
 }
 
 void link_forget_slot(struct leg *leg, struct caller *c)
 {
-	struct link *l = link_of_leg(leg);
-
-	if (c->number < l->nslots)
-		l->slots[c->number].confirmed = false;
+	identity_answered(link_of_leg(leg), c, (uint32_t)((struct h2_stream *)leg)->user, false);
 }
 
 const char *link_error(const struct leg_head *response, uint32_t *len)
@@ -599,6 +596,17 @@ const char *link_error(const struct leg_head *response, uint32_t *len)
 			return response->fields[i].value;
 		}
 	return NULL;
+}
+
+bool link_exchange_id(const struct leg_head *response, struct uuid *id)
+{
+	for (unsigned i = 0; i < response->nfields; i++) {
+		const struct h1_field *f = &response->fields[i];
+
+		if (f->id == H1_F_IDENTITY && link_field_is(f, "sallyport-exchange"))
+			return uuid_parse(id, f->value, f->value_len) == 0;
+	}
+	return false;
 }
 
 const char *link_gateway(const struct link *l)

@@ -95,6 +95,9 @@ void link_forget_slot(struct leg *l, struct caller *c);
 /* Our own name for what a gateway says about its answer: "sallyport-error". NULL when the response is the service's own. */
 const char *link_error(const struct leg_head *response, uint32_t *len);
 
+/* The id that our own domain's gateway gave to a sidecar's exchange; false when it told none. */
+bool link_exchange_id(const struct leg_head *response, struct uuid *id);
+
 const char *link_gateway(const struct link *l);     /* the far gateway's id */
 /* What stands in Via for the gateway (or sidecar) with this id: "1.1 dmz1.hud.example" (RFC 9110 7.6.3). The caller's. */
 char *link_via_of(const char *id);

@@ -48,6 +48,8 @@ def test_call_over_a_unix_socket(pair, world, sidecar, origin):
     assert a["principal"] == b["principal"] == SIDE and a["assurance"] == b["assurance"] == "mtls"
     s = sidecar.exchange(path="/side")
     assert s["principal"] == SIDE
+    # its book has an id of its own, and the gateway's, so that the two can be joined
+    assert s["exchange"] != a["exchange"] == s["uplink_exchange"]
 
 
 def test_call_over_loopback(pair, world, sidecar, origin):
