@@ -39,7 +39,7 @@ die() {
 finish() {
 	local rc=$?
 	[ $rc = 0 ] && [ $keep = 1 ] && return
-	if [ $rc != 0 ] && [ -d "$D" ]; then
+	if [ $rc != 0 ] && [ ${#pids[@]} -gt 0 ]; then
 		for log in "$D"/hud/log "$D"/irs/log; do [ -s "$log" ] && { echo "--- $log" >&2; tail -n 15 "$log" >&2; }; done
 	fi
 	stop
@@ -255,8 +255,10 @@ run "$gwctl -c $D/irs/sallyport.conf audit verify $D/irs/journal"
 expect "B's book is unbroken" ok
 run "$gwctl audit reconcile $D/hud/journal $D/irs/journal"
 expect "each exchange is in both, and nothing else is" ok
-run "grep -h '$allowed' $D/hud/journal/*.log $D/irs/journal/*.log | grep -o 'exchange [^ ]* .*verdict=\"[a-z]*\".*' | cut -c1-200"
-expect "the allowed call, by its id, in both" [ "$(grep -hc "$allowed" "$D"/hud/journal/*.log)" -ge 1 -a "$(grep -hc "$allowed" "$D"/irs/journal/*.log)" -ge 1 ]
+run "$gwctl audit show $allowed $D/hud/journal"
+expect "A's book on the allowed call: who, what, by which rule" has 'rule +permits-read-taxes'
+run "$gwctl audit show $allowed $D/irs/journal | grep -E 'verdict|principal|assurance|rule|endpoint'"
+expect "B's book on the same" has 'rule +hud-reads-taxes'
 
 # ---------------------------------------------------------------------------------------------
 echo
