@@ -200,6 +200,11 @@ check-build: all $(B)/tools/demo/service $(addprefix $(B)/tests/unit/,$(UNIT)) $
 checks:
 	$(Q)B=$(B) tests/run.sh style
 
+# make stress [SECONDS=40] [SEED=1]: both gateways and a sidecar, built with sanitizers, under callers and services that misbehave
+stress: check-deps
+	$(MAKEQ) -j$(JOBS) SAN=address,undefined all
+	$(Q)B=build/san-address-undefined /usr/bin/python3 tests/fault/stress.py -s $(if $(filter command%,$(origin SECONDS)),$(SECONDS),40) $(if $(SEED),--seed $(SEED))
+
 # make bench [ROUNDS=3] [PEERS="sallyport nghttpx"] [WORK="c64 down1"]
 ROUNDS ?= 3
 bench: bench-deps
@@ -237,6 +242,7 @@ help:
 	@echo 'make demo       two gateways on this machine, shown step by step (KEEP=1 leaves them up)'
 	@echo 'make check      all tests (SAN=address,undefined; SUITES="unit style e2e"; TESTS="test_policy.py -k reload")'
 	@echo 'make unit       the unit tests;  make checks: the style checks;  make fuzz SECONDS=60: every fuzz target'
+	@echo 'make stress     gateways with sanitizers under misbehaving callers and services (SECONDS=40, SEED=1)'
 	@echo 'make bench      side by side with HAProxy, nginx and nghttpx (ROUNDS=3, PEERS="...", WORK="...")'
 	@echo 'make install    PREFIX=$(PREFIX) SYSCONFDIR=$(SYSCONFDIR) DESTDIR=$(DESTDIR);  make uninstall'
 	@echo 'make deps       install what building needs (check-deps, bench-deps, fuzz-deps; DEPS=no never installs)'
