@@ -221,6 +221,31 @@ test_close_without_notify(void **state)
 	free2(&a, &b);
 }
 
+/*
+ * A record that waited in OpenSSL's buffer ends a read, while what came since is in the socket and its edge is spent: that
+ * must not be called empty.
+ */
+static void
+test_pending_after_leftover(void **state)
+{
+	struct bed_end a, b;
+	uint8_t block[100] = { 0 };
+
+	(void)state;
+	open_link(&a, &b);
+	assert_int_equal(tls_write(a.t, block, sizeof(block)), sizeof(block));
+	assert_int_equal(tls_write(a.t, block, sizeof(block)), sizeof(block));
+	assert_int_equal(tls_read(b.t, block, sizeof(block)), sizeof(block));
+	assert_true(tls_pending(b.t));
+	assert_int_equal(tls_write(a.t, block, sizeof(block)), sizeof(block));
+	assert_int_equal(tls_read(b.t, block, sizeof(block)), sizeof(block));
+	assert_true(tls_pending(b.t));
+	assert_int_equal(tls_read(b.t, block, sizeof(block)), sizeof(block));
+	assert_int_equal(tls_read(b.t, block, sizeof(block)), -1);
+	assert_false(tls_pending(b.t));
+	free2(&a, &b);
+}
+
 /* The write side blocks, and goes on where it stopped. */
 static void
 test_backpressure(void **state)
@@ -1203,6 +1228,7 @@ main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_link),
 		cmocka_unit_test(test_close_without_notify),
+		cmocka_unit_test(test_pending_after_leftover),
 		cmocka_unit_test(test_backpressure),
 		cmocka_unit_test(test_alpn),
 		cmocka_unit_test(test_many),
