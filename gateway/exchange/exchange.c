@@ -735,17 +735,6 @@ static bool been_here(const struct gate *g, const struct leg_head *h)
 	return false;
 }
 
-/* The far gateway bounds a decoded head (RFC 9113 6.5.2: 32 for each field), ours and the caller's certificates included. */
-static bool fits_link(const struct exchange *x, const struct leg_head *h)
-{
-	size_t need = 512 + h->method_len + h->authority_len + h->path_len + x->caller->id_len + x->caller->client_cert_len +
-	    x->caller->client_cert_chain_len;
-
-	for (unsigned i = 0; i < h->nfields; i++)
-		need += h->fields[i].name_len + h->fields[i].value_len + 32;
-	return need <= H2_MAX_HEAD && h->nfields + 4 <= H2_MAX_FIELDS;
-}
-
 struct refusal {
 	unsigned status;
 	const char *reason;
@@ -791,10 +780,6 @@ static bool judge(struct gate *g, struct exchange *x, const struct leg_head *h, 
 	}
 	if (x->from_peer >= 0 && x->peer >= 0) {
 		*r = (struct refusal){ 403, "transit", POLICY_NO_ID };
-		return false;
-	}
-	if (x->peer >= 0 && !fits_link(x, h)) {
-		*r = (struct refusal){ 431, "head-too-large", POLICY_NO_ID };
 		return false;
 	}
 	if (x->tcp != (sv->kind == CONFIG_KIND_TCP)) {
