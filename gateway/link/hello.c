@@ -7,38 +7,63 @@
 
 #include "gateway/link/internal.h"
 
+/* Our clock was set: the far end is told, for it judges by their time whether exchange ids are new. */
+#define CLOCK_STEP_MS 1000
+
+/* "worker;workers;instance;slots;clock": who we are, how many slots we remember, and what our clock shows in ms. */
 static int hello_text(struct link *l, char *out, size_t size)
 {
 	struct link_env *env = &l->peer->set->env;
 
-	return snprintf(out, size, "%u;%u;%u", env->worker, env->workers, env->instance);
+	return snprintf(out, size, "%u;%u;%u;%u;%llu", env->worker, env->workers, env->instance,
+	    (unsigned)env->config->limits.slots, (unsigned long long)loop_wall_us(env->loop) / 1000);
+}
+
+/* Exactly n numbers with semicolons between. */
+static bool parse_numbers(const char *p, size_t len, uint64_t *v, unsigned n)
+{
+	const char *end = p + len;
+
+	for (unsigned i = 0; i < n; i++) {
+		const char *start = p;
+
+		for (v[i] = 0; p < end && *p >= '0' && *p <= '9' && p - start < 18; p++)
+			v[i] = v[i] * 10 + (uint64_t)(*p - '0');
+		if (p == start || (i + 1 < n && (p == end || *p++ != ';')))
+			return false;
+	}
+	return p == end;
 }
 
 static bool hello_parse(struct link *l, const struct leg_head *h)
 {
-	char text[48];
-	unsigned w, n, inst;
+	const struct h1_field *f = NULL;
+	struct link_env *env = &l->peer->set->env;
+	uint64_t v[5];
 
-	for (unsigned i = 0; i < h->nfields; i++) {
-		const struct h1_field *f = &h->fields[i];
+	for (unsigned i = 0; i < h->nfields && !f; i++)
+		if (link_field_is(&h->fields[i], "sallyport-hello"))
+			f = &h->fields[i];
+	if (!f || !parse_numbers(f->value, f->value_len, v, 5) || v[1] == 0 || v[1] > MAX_FAR_WORKERS || v[0] >= v[1] ||
+	    v[2] > UINT32_MAX || v[3] == 0)
+		return false;
+	l->far_worker = (uint32_t)v[0];
+	l->far_workers = (uint32_t)v[1];
+	l->far_slots = v[3] < UINT16_MAX ? (uint32_t)v[3] : UINT16_MAX;
+	l->far_known = true;
+	if (ids_clock(l->peer->ids, v[4], loop_now(env->loop)))
+		link_note(l, AUDIT_ALERT, "clock-set-back", "ids of the peer's new time are taken again");
+	return true;
+}
 
-		if (!link_field_is(f, "sallyport-hello") || f->value_len >= sizeof(text))
-			continue;
-		memcpy(text, f->value, f->value_len);
-		text[f->value_len] = '\0';
-		if (sscanf(text, "%u;%u;%u", &w, &n, &inst) != 3 || n == 0 || n > MAX_FAR_WORKERS || w >= n)
-			return false;
-		l->far_worker = w;
-		l->far_workers = n;
-		l->far_instance = inst;
-		l->far_known = true;
-		if (l->peer->instances[w] != inst) {
-			l->peer->instances[w] = inst;
-			ids_new_sender(l->peer->ids);
-		}
-		return true;
-	}
-	return false;
+static void hello_over(struct link *l, bool cut)
+{
+	struct leg *leg = &l->hello_stream->leg;
+
+	l->hello_stream = NULL;
+	leg->ev = NULL;
+	if (cut)
+		leg->ops->abort(leg, LEG_CANCEL);
 }
 
 static void on_hello_head(void *x, const struct leg_head *h)
@@ -51,9 +76,7 @@ static void on_hello_head(void *x, const struct leg_head *h)
 		link_close(l, "hello", "the far end did not answer as a gateway");
 		return;
 	}
-	l->hello_stream->leg.ev = NULL;
-	if (!h->end)
-		l->hello_stream->leg.ops->abort(&l->hello_stream->leg, LEG_CANCEL);
+	hello_over(l, !h->end);
 	if (l->state == L_HELLO)
 		link_ready_now(l);
 }
@@ -78,6 +101,7 @@ static void on_hello_abort(void *x, enum leg_why why, bool unsent, const char *d
 	struct link *l = x;
 
 	(void)why, (void)unsent;
+	l->hello_stream = NULL;
 	if (l->state == L_HELLO)
 		link_close(l, "hello", detail);
 }
@@ -87,9 +111,25 @@ static const struct leg_events hello_events = {
 	.on_drained = on_hello_drained, .on_abort = on_hello_abort,
 };
 
+/* Our wall clock against the monotonic one, ms. */
+static int64_t clock_ahead(const struct link *l)
+{
+	const struct loop *loop = l->peer->set->env.loop;
+
+	return (int64_t)(loop_wall_us(loop) / 1000) - (int64_t)loop_now(loop);
+}
+
+void hello_check(struct link *l)
+{
+	int64_t moved = clock_ahead(l) - l->clock_ahead;
+
+	if ((moved > CLOCK_STEP_MS || moved < -CLOCK_STEP_MS) && !l->hello_stream && h2_open_ok(l->h2))
+		hello_send(l);
+}
+
 void hello_send(struct link *l)
 {
-	char text[48];
+	char text[64];
 	struct h1_field f = link_field("sallyport-hello", text, (size_t)hello_text(l, text, sizeof(text)));
 	struct h2_request r = {
 		.method = "POST", .method_len = 4, .scheme = "https", .scheme_len = 5,
@@ -97,6 +137,7 @@ void hello_send(struct link *l)
 		.path = "/hello", .path_len = 6, .fields = &f, .nfields = 1, .end = true,
 	};
 
+	l->clock_ahead = clock_ahead(l);
 	l->hello_stream = h2_request(l->h2, &r);
 	if (!l->hello_stream) {
 		link_close(l, "hello", "no stream");
@@ -116,7 +157,7 @@ static void refuse_control(struct h2_stream *s, unsigned status)
 
 void hello_answer(struct link *l, struct h2_stream *s, const struct leg_head *head)
 {
-	char text[48];
+	char text[64];
 	struct h1_field f;
 	struct leg_head h = { .status = 200, .fields = &f, .nfields = 1, .end = true };
 

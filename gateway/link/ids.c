@@ -8,6 +8,7 @@
 
 /* Two generations of a linear-probing set of 64-bit keyed hashes; the older is dropped as a whole. */
 #define ROTATE_MS 30000
+#define AHEAD_MS 3600000
 
 struct ids {
 	uint32_t max, slots;   /* slots: a power of two, at least twice max */
@@ -17,6 +18,7 @@ struct ids {
 	uint64_t began;        /* when the current generation began, our clock */
 	uint64_t newest;       /* the latest time inside any id so far, the peer's clock */
 	uint64_t floor[2];     /* newest when that generation began */
+	uint64_t clock, clock_at; /* what the sender's clock showed, and ours then; 0: it never said */
 };
 
 struct ids *ids_new(uint32_t max)
@@ -37,9 +39,27 @@ void ids_free(struct ids *s)
 	mem_free(s);
 }
 
-void ids_new_sender(struct ids *s)
+static bool lower(uint64_t *t, uint64_t to)
 {
-	s->newest = s->floor[0] = s->floor[1] = 0;
+	if (*t <= to)
+		return false;
+	*t = to;
+	return true;
+}
+
+bool ids_clock(struct ids *s, uint64_t sender_ms, uint64_t now_ms)
+{
+	/* Ids are made up to a second ahead of a clock that stands still or was set back a little. */
+	uint64_t to = sender_ms > 1000 ? sender_ms - 1000 : 0;
+	bool back;
+
+	s->clock = sender_ms;
+	s->clock_at = now_ms;
+	if (s->newest <= sender_ms + 1000)
+		return false;
+	lower(&s->newest, to);
+	back = lower(&s->floor[0], to);
+	return lower(&s->floor[1], to) || back;
 }
 
 static bool has(const uint64_t *set, uint32_t slots, uint64_t h)
@@ -66,6 +86,8 @@ static void grow(struct ids *s)
 {
 	uint32_t slots = s->slots * 4;
 
+	while (slots / 2 >= 2 * s->max)
+		slots /= 2; /* more would stay empty */
 	for (int g = 0; g < 2; g++) {
 		uint64_t *to = mem_array(slots, sizeof(*to));
 
@@ -101,7 +123,7 @@ bool ids_fresh(struct ids *s, const struct uuid *id, unsigned attempt, uint64_t 
 	if (now_ms - s->began >= ROTATE_MS || s->used[s->cur] >= s->max)
 		rotate(s, now_ms);
 	/* Whatever the dropped generation held is not later than what was newest when the older kept one began. */
-	if (ms <= s->floor[s->cur ^ 1])
+	if (ms <= s->floor[s->cur ^ 1] || (s->clock && ms > s->clock + (now_ms - s->clock_at) + AHEAD_MS))
 		return false;
 	h = hash_bytes(&key, sizeof(key));
 	h += h == 0;

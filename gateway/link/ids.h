@@ -14,9 +14,12 @@
 struct ids;
 struct ids *ids_new(uint32_t max); /* remembers at least max, at most 2 * max */
 void ids_free(struct ids *s);
-/* A process of the peer started: its clock may have been set back since the last one. What is remembered stays. */
-void ids_new_sender(struct ids *s);
-/* True and remembered when it is new. */
+/*
+ * The sender says what its clock shows (wall ms; now_ms: ours, monotonic). If it was set back, ids of its new time are taken again, though
+ * we cannot tell those from ids of that time that were forgotten: true then, and worth an alert. What is remembered stays.
+ */
+bool ids_clock(struct ids *s, uint64_t sender_ms, uint64_t now_ms);
+/* True and remembered when it is new. An id that is an hour ahead of the sender's clock is not: it would make the others old. */
 bool ids_fresh(struct ids *s, const struct uuid *id, unsigned attempt, uint64_t now_ms);
 
 #endif

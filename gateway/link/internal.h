@@ -13,12 +13,13 @@
 
 #include <string.h>
 
+#include "gateway/audit/event.h"
 #include "gateway/base/log.h"
 #include "gateway/base/queue.h"
 #include "gateway/link/ids.h"
 #include "gateway/link/link.h"
 
-#define MAX_FAR_WORKERS 256
+#define MAX_FAR_WORKERS 256 /* as config.workers */
 
 enum link_state { L_DIALLING, L_HELLO, L_READY, L_DRAINING, L_GONE };
 
@@ -33,12 +34,22 @@ struct link_peer {
 	const struct config_peer *cfg;
 	int index;
 	TAILQ_HEAD(, link) links;
-	struct loop_timer dial_timer[2]; /* forward, reverse */
-	unsigned fails[2], next_target[2], cover_tries;
-	bool dial_due[2];
+	unsigned accepted;        /* of which the peer dialled */
+	struct dialler *diallers; /* the forward one first, if any; then one per address dialled in reverse */
+	size_t ndiallers;
 	struct ids *ids;
-	uint32_t instances[MAX_FAR_WORKERS]; /* of far workers, as they said hello */
 	struct log_limit log;
+};
+
+struct dialler {
+	struct link_peer *peer;
+	const struct config_dial *targets;
+	size_t ntargets, next;
+	bool reverse, due;        /* due: the timer is set */
+	struct loop_timer timer;
+	unsigned fails;           /* in a row */
+	unsigned flaps;           /* links in a row that came up and did not last */
+	unsigned tries;           /* in a row that landed where no link is missing */
 };
 
 struct link {
@@ -48,15 +59,17 @@ struct link {
 	struct tls_conn *tls;  /* the conn's layer */
 	struct h2 *h2;
 	enum link_state state;
-	bool dialled, client, aged;
+	struct dialler *dialler; /* NULL: the peer dialled */
+	bool client, aged, counted;
 	uint32_t number;
 	uint64_t since_ms, ready_ms;
 	uint64_t ping_sent_ms; /* 0: none outstanding */
+	uint64_t heard_ms;     /* the last input */
 	uint64_t rtt_ms;
 	struct deadline ping, limit, age;
-	struct leg hello;      /* receives the answer to our hello */
-	struct h2_stream *hello_stream;
-	uint32_t far_worker, far_workers, far_instance;
+	struct h2_stream *hello_stream; /* waits for the answer to our hello */
+	int64_t clock_ahead;   /* what our clocks differed by when we said it */
+	uint32_t far_worker, far_workers;
 	bool far_known;
 	char *gateway, *via;
 	struct addr addr;
@@ -85,7 +98,9 @@ struct link_set {
 
 /* ---- link.c ---- */
 
-struct link *link_new(struct link_peer *p, bool dialled, bool client);
+struct link *link_new(struct link_peer *p, struct dialler *d, bool client);
+/* For the journal. detail: NULL or text. */
+void link_note(struct link *l, enum audit_type type, const char *reason, const char *detail);
 /* The one way a link ends. The memory lasts until the turn is over. */
 void link_close(struct link *l, const char *why, const char *detail);
 /* Take no more exchanges, say GOAWAY, and end when those that run have ended. */
@@ -106,15 +121,23 @@ static inline bool link_field_is(const struct h1_field *f, const char *name)
 
 /* ---- dial.c ---- */
 
+void dial_init(struct link_peer *p);
+void dial_stop(struct link_peer *p);
+void dial_fini(struct link_peer *p);
 /* Dial what is missing, now or when its time has come. */
 void dial_check(struct link_peer *p);
-void dial_stop(struct link_peer *p);
-/* A link that we dialled in reverse is ready: false when it landed on a far worker that has its links already. */
-bool dial_landed(struct link *l);
+/* The link is ready; has been for a while; ends (asked: the far end said GOAWAY, or we did). No-ops for links that were accepted. */
+void dial_up(struct link *l);
+void dial_stable(struct link *l);
+void dial_down(struct link *l, bool asked);
+/* Of a ready link: false when it was dialled in reverse and landed on a far worker that has its links already. */
+bool dial_landed(const struct link *l);
 
 /* ---- hello.c ---- */
 
 void hello_send(struct link *l);
+/* Say it again if our clock was set since. */
+void hello_check(struct link *l);
 /* A request to the control authority. */
 void hello_answer(struct link *l, struct h2_stream *s, const struct leg_head *head);
 

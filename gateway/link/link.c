@@ -9,6 +9,8 @@
 #include "gateway/tls/layer.h"
 
 #define IDS_MAX (1u << 20)
+/* Links that one peer may have dialled to this worker: more than its workers can want of us. */
+#define MAX_ACCEPTED 1024
 /* How much a link may have waiting for the socket before the next one is taken. */
 #define LINK_BUSY (64 * 1024)
 
@@ -22,7 +24,7 @@ static const struct h2_ops link_h2_ops;
 
 /* ---- records ---- */
 
-static void note(struct link *l, enum audit_type type, const char *reason, const char *detail)
+void link_note(struct link *l, enum audit_type type, const char *reason, const char *detail)
 {
 	struct link_set *s = l->peer->set;
 	uint64_t now = loop_now(s->env.loop);
@@ -47,17 +49,18 @@ static void note(struct link *l, enum audit_type type, const char *reason, const
 
 /* ---- life ---- */
 
-struct link *link_new(struct link_peer *p, bool dialled, bool client)
+struct link *link_new(struct link_peer *p, struct dialler *d, bool client)
 {
 	struct link *l = mem_zalloc(sizeof(*l));
 
 	l->peer = p;
-	l->dialled = dialled;
+	l->dialler = d;
 	l->client = client;
 	l->number = ++p->set->next_number;
 	l->since_ms = loop_now(p->set->env.loop);
 	TAILQ_INSERT_TAIL(&p->links, l, entry);
 	p->set->count++;
+	p->accepted += d == NULL;
 	return l;
 }
 
@@ -65,15 +68,12 @@ void link_close(struct link *l, const char *why, const char *detail)
 {
 	struct link_set *s = l->peer->set;
 	struct link_peer *p = l->peer;
-	bool was_up = l->state >= L_READY;
+	bool was_up = l->ready_ms != 0;
 	uint32_t suppressed = 0;
 
 	if (l->state == L_GONE)
 		return;
-	if (was_up)
-		note(l, AUDIT_LINK_DOWN, why, detail);
-	else
-		note(l, AUDIT_REFUSED, why, detail);
+	link_note(l, was_up ? AUDIT_LINK_DOWN : AUDIT_REFUSED, why, detail);
 	if (log_limit_ok(&p->log, 10, &suppressed)) {
 		char text[160];
 
@@ -81,13 +81,11 @@ void link_close(struct link *l, const char *why, const char *detail)
 		    p->cfg->name, l->gateway ? l->gateway : "-", state_names[l->state], why,
 		    esc_text(text, sizeof(text), detail ? detail : "", detail ? strlen(detail) : 0), suppressed);
 	}
-	if (l->dialled && !s->draining && !was_up)
-		p->fails[l->client ? 0 : 1]++;
+	dial_down(l, false);
 	l->state = L_GONE;
 	deadline_cancel(&l->ping);
 	deadline_cancel(&l->limit);
 	deadline_cancel(&l->age);
-	l->hello.ev = NULL;
 	if (l->h2)
 		h2_free(l->h2, LEG_CANCEL);
 	identity_fini(l);
@@ -95,6 +93,7 @@ void link_close(struct link *l, const char *why, const char *detail)
 		conn_part(l->conn);
 	TAILQ_REMOVE(&p->links, l, entry);
 	s->count--;
+	p->accepted -= l->dialler == NULL;
 	mem_free(l->gateway);
 	mem_free(l->via);
 	l->gateway = l->via = NULL;
@@ -113,6 +112,7 @@ void link_drain(struct link *l)
 		link_close(l, "drained", NULL);
 		return;
 	}
+	dial_down(l, true);
 	l->state = L_DRAINING;
 	h2_goaway(l->h2, H2_NO_ERROR);
 	deadline_cancel(&l->age);
@@ -134,23 +134,22 @@ void link_ready_now(struct link *l)
 	l->ready_ms = loop_now(s->env.loop);
 	deadline_cancel(&l->limit);
 	deadline_set(s->q_ping, &l->ping);
-	if (l->dialled) {
+	if (l->dialler)
 		deadline_set(s->q_age, &l->age);
-		p->fails[l->client ? 0 : 1] = 0;
-	}
-	note(l, AUDIT_LINK_UP, l->dialled ? "dialled" : "accepted", tls_cipher(l->tls));
+	dial_up(l);
+	link_note(l, AUDIT_LINK_UP, l->dialler ? "dialled" : "accepted", tls_cipher(l->tls));
 	log_info("link=%u peer=%s gateway=%s state=ready direction=%s role=%s far-worker=%u cipher=%s group=%s", l->number,
-	    p->cfg->name, l->gateway, l->dialled ? "dialled" : "accepted", l->client ? "client" : "server",
+	    p->cfg->name, l->gateway, l->dialler ? "dialled" : "accepted", l->client ? "client" : "server",
 	    l->far_worker, tls_cipher(l->tls), tls_group(l->tls));
-	/* Did it land where one is missing? */
-	if (l->dialled && !l->client && !dial_landed(l)) {
+	if (!dial_landed(l)) {
+		l->counted = true;
 		link_drain(l);
 		return;
 	}
 	/* Made before broken: an aged link of the same kind goes now that another took its place. */
 	TAILQ_FOREACH_SAFE(o, &p->links, entry, next)
-		if (o != l && o->aged && o->client == l->client && o->state == L_READY &&
-		    (l->client || o->far_worker == l->far_worker)) {
+		if (l->dialler && o->dialler == l->dialler && o->aged && o->state == L_READY &&
+		    (l->client || (o->far_worker == l->far_worker && strcmp(o->gateway, l->gateway) == 0))) {
 			link_drain(o);
 			break;
 		}
@@ -210,6 +209,7 @@ static void on_input(struct conn *c)
 	}
 	if (n < 0)
 		return;
+	l->heard_ms = loop_now(env->loop);
 	h2_input(l->h2, env->scratch, (size_t)n);
 	conn_settle_all();
 	if (l->state != L_GONE && c->readable)
@@ -275,9 +275,10 @@ static void on_ping_due(struct deadline *d)
 {
 	struct link *l = link_from(d, offsetof(struct link, ping));
 	struct link_set *s = l->peer->set;
-	uint64_t now = loop_now(s->env.loop);
+	uint64_t now = loop_now(s->env.loop), heard = l->heard_ms > l->ping_sent_ms ? l->heard_ms : l->ping_sent_ms;
 
-	if (l->ping_sent_ms && now - l->ping_sent_ms >= 2 * s->env.config->limits.ping_ms) {
+	/* On a slow line a PING may queue behind content for long, but then the far end is heard of in other ways. */
+	if (l->ping_sent_ms && now - heard >= 2 * s->env.config->limits.ping_ms) {
 		link_close(l, "silent", "PING was not answered");
 		return;
 	}
@@ -286,6 +287,11 @@ static void on_ping_due(struct deadline *d)
 		h2_ping(l->h2);
 	}
 	deadline_set(s->q_ping, d);
+	if (l->state != L_READY)
+		return;
+	dial_stable(l);
+	if (l->client && !l->peer->cfg->uplink)
+		hello_check(l);
 }
 
 /* ---- HTTP/2 events ---- */
@@ -399,6 +405,7 @@ struct link_set *link_set_new(const struct link_env *env)
 		s->peers[i].index = (int)i;
 		s->peers[i].ids = ids_new(IDS_MAX);
 		TAILQ_INIT(&s->peers[i].links);
+		dial_init(&s->peers[i]);
 	}
 	caller_table_on_free(env->callers, on_caller_free, s);
 	return s;
@@ -436,9 +443,9 @@ void link_set_free(struct link_set *s)
 	s->draining = true;
 	s->on_empty = NULL;
 	for (size_t i = 0; i < s->npeers; i++) {
-		dial_stop(&s->peers[i]);
 		while ((l = TAILQ_FIRST(&s->peers[i].links)))
 			link_close(l, "stopped", NULL);
+		dial_fini(&s->peers[i]);
 		ids_free(s->peers[i].ids);
 	}
 	caller_table_on_free(s->env.callers, NULL, NULL);
@@ -453,7 +460,7 @@ unsigned link_set_count(const struct link_set *s)
 
 void link_accept(struct link_set *s, int peer, struct conn *c, struct tls_conn *tls, const struct addr *from)
 {
-	struct link *l = link_new(&s->peers[peer], false, tls_alpn(tls) == TLS_ALPN_H2_REVERSE);
+	struct link *l = link_new(&s->peers[peer], NULL, tls_alpn(tls) == TLS_ALPN_H2_REVERSE);
 
 	l->addr = *from;
 	l->conn = c;
@@ -461,6 +468,10 @@ void link_accept(struct link_set *s, int peer, struct conn *c, struct tls_conn *
 	c->ops = &link_conn_ops;
 	c->owner = l;
 	conn_write_timeout(c, s->env.config->limits.write_ms);
+	if (l->peer->accepted > MAX_ACCEPTED) {
+		link_close(l, "too-many-links", NULL);
+		return;
+	}
 	link_begin(l);
 	if (s->draining && l->state != L_GONE)
 		link_drain(l);
@@ -661,7 +672,7 @@ void link_status(const struct link_set *s, struct buf *out)
 			buf_printf(out, "%s{\"peer\":\"%s\",\"number\":%u,\"gateway\":\"%s\",\"state\":\"%s\",\"direction\":\"%s\",\"role\":\"%s\","
 			    "\"age_s\":%llu,\"streams\":%u,\"exchanges\":%llu,\"rtt_ms\":%llu,\"address\":\"%s\",\"cipher\":\"%s\",\"group\":\"%s\",\"far_worker\":%d}",
 			    first ? "" : ",", l->peer->cfg->name, l->number, l->gateway ? l->gateway : "", state_names[l->state],
-			    l->dialled ? "dialled" : "accepted", l->client ? "client" : "server",
+			    l->dialler ? "dialled" : "accepted", l->client ? "client" : "server",
 			    (unsigned long long)(loop_now(s->env.loop) - l->since_ms) / 1000, l->h2 ? h2_streams(l->h2) : 0,
 			    (unsigned long long)l->exchanges, (unsigned long long)l->rtt_ms, addr,
 			    l->state >= L_HELLO ? tls_cipher(l->tls) : "", l->state >= L_HELLO ? tls_group(l->tls) : "",

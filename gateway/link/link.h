@@ -6,7 +6,7 @@
  *	link_set ── one link_peer per configured peer ── links: those that carry our exchanges there (we are
  *	            the HTTP/2 client) and those that carry the peer's here (we are the server)
  *
- * A link: DIALLING → HANDSHAKE → HELLO → READY → DRAINING → gone; an accepted one starts at HELLO. The HTTP/2
+ * A link: DIALLING → HELLO → READY → DRAINING → gone; an accepted one starts at HELLO. The HTTP/2
  * client's first request is the hello, on the reserved control authority; the answer tells the worker that
  * was reached. A client link takes exchanges from READY on, until it is DRAINING.
  */
