@@ -184,7 +184,7 @@ fuzz-deps:
 	$(Q)tools/deps.sh build fuzz
 
 # make demo [KEEP=1]
-demo: $(B)/tools/demo/service
+demo:
 	$(Q)tools/demo.sh $(if $(KEEP),-k) $(B)
 $(B)/tools/demo/service: $(B)/tools/demo/service.o
 	$(call say,LINK,$@)

@@ -8,10 +8,10 @@ set -u
 keep=0
 [ "${1:-}" = -k ] && { keep=1; shift; }
 cd "$(dirname "$0")/.." || exit 2
-tools/deps.sh build demo || exit 1
-make --no-print-directory -j"$(nproc 2>/dev/null || echo 2)" all || exit 1
-
 B=${1:-build}
+tools/deps.sh build demo || exit 1
+make --no-print-directory -j"$(nproc 2>/dev/null || echo 2)" all "$B/tools/demo/service" || exit 1
+
 sallyportd=$B/sallyportd gwctl=$B/gwctl
 D=$B/demo
 began=$SECONDS

@@ -75,9 +75,10 @@ fi
 
 as_root=()
 if [ "$(id -u)" != 0 ]; then
-	if ! command -v sudo >/dev/null; then
-		say "missing: ${missing[*]}"
-		say "not root and no sudo here; install them as root and run this again"
+	if ! command -v sudo >/dev/null || ! sudo true; then
+		[ $kind = deb ] && by_hand="apt-get install --no-install-recommends" || by_hand="dnf install"
+		say "packages are missing, and you are neither root nor may sudo install them. Run this as root, then your command again:"
+		say "  $by_hand ${missing[*]}"
 		exit 1
 	fi
 	as_root=(sudo)
