@@ -103,9 +103,11 @@ CONFIG_TEST_O := tests/unit/config/fixture.o $(ZOO_O) $(CONFIG_O) $(PKI_O) $(POL
 CONFIG_TEST_L := $(addprefix -Wl$(comma)--wrap=,getpwnam getgrnam getifaddrs freeifaddrs) -lconfig -lcrypto
 $(foreach t,config docs faults policy_files,$(eval $(call unit,config/test_$(t),$(CONFIG_TEST_O),$(CONFIG_TEST_L))))
 $(eval $(call unit,config/test_value,gateway/config/value.o gateway/config/host.o gateway/base/addr.o,))
+$(foreach t,http1 tcp,$(eval $(call unit,upstream/test_$t,tests/unit/upstream/bed.o $(UPSTREAM_O) $(IO_O) $(HTTP1_O) $(BASE_O),-levent_core)))
 AUDIT_TEST_O := tests/unit/audit/sample.o tests/unit/audit/book.o $(AUDIT_O) $(BASE_O)
 $(foreach t,crash faults journal reconcile record ring tree verify,$(eval $(call unit,audit/test_$t,$(AUDIT_TEST_O),-lcrypto)))
 
+$(eval $(call unit,io/test_outq,gateway/io/outq.o gateway/base/mem.o,))
 unit: $(addprefix $(B)/tests/unit/,$(UNIT))
 	$(Q)for t in $^; do $$t || exit 1; done
 

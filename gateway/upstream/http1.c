@@ -80,7 +80,6 @@ static void fail(struct up_http *u, enum leg_why why, bool unsent, const char *d
 static bool try_next(struct up_http *u)
 {
 	struct upstream_set *set = u->service->set;
-	struct outq kept;
 	int fd;
 
 	for (;;) {
@@ -92,10 +91,7 @@ static bool try_next(struct up_http *u)
 			break;
 		up_failed(u->endpoint);
 	}
-	kept = u->conn.out;
-	conn_init(&u->conn, set->env.loop, fd, true, &http_conn_ops, u);
-	outq_move(&u->conn.out, &kept);
-	conn_write_timeout(&u->conn, set->env.config->limits.write_ms);
+	up_conn_init(set, &u->conn, fd, &http_conn_ops, u);
 	u->open = u->reused = false;
 	u->endpoint->active++;
 	deadline_set(u->service->q_connect, &u->limit);

@@ -47,6 +47,8 @@ struct upstream_set {
  */
 struct up_endpoint *up_pick(struct up_service *s, uint64_t *tried);
 void up_failed(struct up_endpoint *e);
+/* conn_init() for an endpoint that is being dialled; what was queued, owed or asked of the one before it is this one's. */
+void up_conn_init(struct upstream_set *s, struct conn *c, int fd, const struct conn_ops *ops, void *owner);
 
 void up_http_free_idle(struct up_endpoint *e);
 extern const struct leg_ops up_http_ops, up_tcp_ops;

@@ -44,7 +44,6 @@ static void fail(struct up_tcp *t, enum leg_why why, bool unsent, const char *de
 static bool try_next(struct up_tcp *t)
 {
 	struct upstream_set *set = t->service->set;
-	struct outq kept;
 	int fd;
 
 	for (;;) {
@@ -56,10 +55,7 @@ static bool try_next(struct up_tcp *t)
 			break;
 		up_failed(t->endpoint);
 	}
-	kept = t->conn.out;
-	conn_init(&t->conn, set->env.loop, fd, true, &tcp_conn_ops, t);
-	outq_move(&t->conn.out, &kept);
-	conn_write_timeout(&t->conn, set->env.config->limits.write_ms);
+	up_conn_init(set, &t->conn, fd, &tcp_conn_ops, t);
 	t->endpoint->active++;
 	deadline_set(t->service->q_connect_tcp, &t->limit);
 	return true;

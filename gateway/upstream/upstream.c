@@ -72,6 +72,19 @@ void up_failed(struct up_endpoint *e)
 	e->failed_until = loop_now(e->service->set->env.loop) + UP_FAILED_MS;
 }
 
+void up_conn_init(struct upstream_set *s, struct conn *c, int fd, const struct conn_ops *ops, void *owner)
+{
+	struct conn old = *c;
+
+	conn_init(c, s->env.loop, fd, true, ops, owner);
+	outq_move(&c->out, &old.out);
+	c->paused = old.paused;
+	c->was_full = old.was_full;
+	c->tell_empty = old.tell_empty;
+	c->shut_wanted = old.shut_wanted;
+	conn_write_timeout(c, s->env.config->limits.write_ms);
+}
+
 const char *upstream_endpoint(const struct leg *l)
 {
 	return l->ops == &up_http_ops ? up_http_endpoint(l) : up_tcp_endpoint(l);
