@@ -16,7 +16,7 @@
 /* Interim answers (1xx) of a service to one request (case 40). */
 #define MAX_INTERIM 16
 /* Cancelled exchanges of one principal per second before it is told to slow down (case 92). */
-#define MAX_CANCELS 200
+#define MAX_CANCELS 1000
 #define TRACEPARENT_LEN 55
 #define VIA_MAX (2 * (SPIFFE_ID_MAX + 8))
 
