@@ -184,6 +184,12 @@ measure() { # workload
 	printf '{"peer":"%s","kind":"%s","work":"%s","round":%s,%s\n' "$PEER" "$PEER_KIND" "$1" "$round" "${line#\{}" >>"$results"
 }
 
+for port in $A_PORT $B_PORT $K_PORT; do
+	if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+		say "bench: port $port is taken, perhaps by another run; set A_PORT, B_PORT and K_PORT"
+		exit 1
+	fi
+done
 RUN=$tmp
 spawn K "$build/tests/bench/origin" "127.0.0.1:$K_PORT"
 listens "$K_PORT" || { say "bench: the origin does not start"; exit 1; }
