@@ -35,7 +35,7 @@ POLICY_O  := $(addprefix policy/, compile.o emit.o explain.o intern.o match.o me
 PKI_O     := $(addprefix pki/, digest.o svid.o svid_bundle.o svid_cert.o)
 CA_O      := $(addprefix pki/, ca.o cert.o pairfile.o pairing.o pkey.o pkifile.o store.o) # gwctl's and the ca role's, never a gateway's
 PROCESS_O := $(addprefix gateway/process/, child.o ipc.o memfd.o privs.o role.o sandbox.o spawn.o)
-CONFIG_O  := $(addprefix gateway/config/, check.o check_listeners.o check_peers.o check_services.o config.o dump.o host.o \
+CONFIG_O  := pki/keyfit.o $(addprefix gateway/config/, check.o check_identity.o check_listeners.o check_peers.o check_services.o config.o dump.o host.o \
 	image.o lookup.o options.o origin.o parse.o policy_files.o source.o value.o)
 IO_O      := $(addprefix gateway/io/, conn.o loop.o outq.o)
 KEYS_O    := $(addprefix gateway/keys/, client.o ident.o proto.o provider.o role.o)
@@ -100,7 +100,7 @@ $(eval $(call unit,keys/test_proto,gateway/keys/proto.o gateway/base/mem.o,))
 $(eval $(call unit,keys/test_role,$(KEYS_BED_O) $(KEYS_O) $(PROCESS_O) $(BASE_O),-lseccomp $(LIB_SSL)))
 $(eval $(call unit,tls/test_tls,tests/unit/tls/bed.o $(KEYS_BED_O) $(filter-out %/layer.o,$(TLS_O)) $(KEYS_O) $(PROCESS_O) $(PKI_O) $(BASE_O),-lseccomp $(LIB_SSL)))
 CONFIG_TEST_O := tests/unit/config/fixture.o $(ZOO_O) $(CONFIG_O) $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O)
-CONFIG_TEST_L := $(addprefix -Wl$(comma)--wrap=,getpwnam getgrnam getifaddrs freeifaddrs) -lconfig -lcrypto
+CONFIG_TEST_L := $(addprefix -Wl$(comma)--wrap=,getpwnam getgrnam getifaddrs freeifaddrs clock_wall_us) -lconfig -lcrypto
 $(foreach t,config docs faults policy_files,$(eval $(call unit,config/test_$(t),$(CONFIG_TEST_O),$(CONFIG_TEST_L))))
 $(eval $(call unit,config/test_value,gateway/config/value.o gateway/config/host.o gateway/base/addr.o,))
 $(foreach t,http1 tcp,$(eval $(call unit,upstream/test_$t,tests/unit/upstream/bed.o $(UPSTREAM_O) $(IO_O) $(HTTP1_O) $(BASE_O),-levent_core)))

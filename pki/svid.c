@@ -347,6 +347,26 @@ svid_id_of_pem(const char *pem, char out[SPIFFE_ID_MAX + 1], const char **why)
 	return rc;
 }
 
+enum svid_reason
+svid_verify_pem(const char *pem, struct svid_bundle *bundle, int64_t now, struct svid_info *out, const char **detail)
+{
+	BIO *in = BIO_new_mem_buf(pem, -1);
+	X509 *certs[SVID_MAX_CHAIN + 1];
+	enum svid_reason r;
+	const char *why = NULL;
+	size_t n = 0;
+
+	ERR_set_mark();
+	while (in && n <= SVID_MAX_CHAIN && (certs[n] = svid_cert_read(in, &why)) != NULL)
+		n++;
+	r = why ? fail(detail, SVID_MALFORMED, why) : svid_verify(certs, n, &bundle, 1, SVID_ANY, now, out, detail);
+	while (n > 0)
+		X509_free(certs[--n]);
+	BIO_free(in);
+	ERR_pop_to_mark();
+	return r;
+}
+
 static bool
 is_dns_name(const char *s, size_t n)
 {

@@ -74,6 +74,8 @@ enum svid_reason svid_verify_der(const struct svid_der *chain, size_t n, struct 
 
 /* The leaf's id of a PEM chain, with every SVID check but trust and time; for configuration. 0 or -1 (*why). */
 int svid_id_of_pem(const char *pem, char out[SPIFFE_ID_MAX + 1], const char **why);
+/* svid_verify() of a PEM chain against one bundle, for any purpose; for configuration. */
+enum svid_reason svid_verify_pem(const char *pem, struct svid_bundle *bundle, int64_t now, struct svid_info *out, const char **detail);
 /* DNS names of the first certificate of a PEM (for inside listeners): space-separated into out. Their number, or -1 (no certificate, no room, odd octets). */
 int svid_dns_names_of_pem(const char *pem, char *out, size_t out_size);
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway/config/check.h"
 
-#include <errno.h>
 #include <grp.h>
 #include <ifaddrs.h>
 #include <netinet/in.h>
@@ -10,13 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "gateway/base/log.h"
 #include "gateway/base/mem.h"
 #include "gateway/config/lookup.h"
-#include "pki/svid.h"
 
 #define NAME_LEN_MAX 64
 
@@ -190,112 +186,6 @@ check_once(struct check *ck, const void *array, size_t n, size_t size, const cha
 			}
 		}
 	}
-}
-
-/* ---- identity ---- */
-
-/* The key is opened by master alone; here only whether it can be. */
-static void
-check_key(struct check *ck, char *const *member, const void *owner)
-{
-	struct stat st;
-
-	if (!*member || !ck->files)
-		return;
-	if (stat(*member, &st) != 0)
-		check_fault(ck, member, owner, "cannot read \"%s\": %s", *member, strerror(errno));
-	else if (!S_ISREG(st.st_mode))
-		check_fault(ck, member, owner, "cannot read \"%s\": it is not a regular file", *member);
-	else if (st.st_mode & 07)
-		check_warn(ck, member, owner, "\"%s\" is a private key that every user may read or write; chmod 600 it", *member);
-	else if (geteuid() != 0 && access(*member, R_OK) != 0)
-		check_warn(ck, member, owner, "\"%s\": %s (as the user who runs this)", *member, strerror(errno));
-}
-
-/* A gateway's peers know it by a gateway id; a sidecar carries its workload's. */
-static void
-check_own_id(struct check *ck)
-{
-	struct config *c = ck->c;
-	struct spiffe_id id;
-	const char *why;
-
-	if (!c->domain || spiffe_parse(&id, c->identity.id, strlen(c->identity.id), &why) != 0)
-		return;
-	if (id.domain_len != strlen(c->domain) || memcmp(id.domain, c->domain, id.domain_len) != 0) {
-		check_fault(ck, &c->identity.certificate, &c->identity, "\"%s\" is for \"%s\", which is not in our domain \"%s\"",
-		    c->identity.certificate, c->identity.id, c->domain);
-		return;
-	}
-	if (c->npeers > 0 && !ck->sidecar && !spiffe_is_gateway(&id))
-		check_fault(ck, &c->identity.certificate, &c->identity,
-		    "\"%s\" is for \"%s\"; with peers it must be for a gateway id, spiffe://%s/gateway/NAME", c->identity.certificate,
-		    c->identity.id, c->domain);
-	else if (ck->sidecar && spiffe_is_gateway(&id))
-		check_fault(ck, &c->identity.certificate, &c->identity,
-		    "\"%s\" is for the gateway \"%s\"; a sidecar with an uplink carries its workload's id", c->identity.certificate,
-		    c->identity.id);
-}
-
-static void
-check_inside(struct check *ck)
-{
-	struct config *c = ck->c;
-	const void *owner = &c->inside;
-	char names[1024] = "";
-
-	if (!c->inside.certificate && !c->inside.key)
-		return;
-	if (!c->inside.certificate || !c->inside.key) {
-		check_fault(ck, c->inside.key ? &c->inside.key : &c->inside.certificate, owner,
-		    "\"inside\" needs both \"certificate\" and \"key\"");
-		return;
-	}
-	c->inside.certificate_pem = check_pem(ck, &c->inside.certificate, owner);
-	check_key(ck, &c->inside.key, owner);
-	if (!c->inside.certificate_pem)
-		return;
-	if (svid_dns_names_of_pem(c->inside.certificate_pem, names, sizeof(names)) < 0)
-		check_fault(ck, &c->inside.certificate, owner, "\"%s\" holds no usable certificate", c->inside.certificate);
-	else if (!names[0])
-		check_warn(ck, &c->inside.certificate, owner, "\"%s\" has no DNS name, so ordinary clients will refuse it",
-		    c->inside.certificate);
-}
-
-void
-check_identity(struct check *ck)
-{
-	struct config *c = ck->c;
-	const void *owner = &c->identity;
-	char id[SPIFFE_ID_MAX + 1];
-	struct svid_bundle *bundle;
-	const char *why = NULL;
-
-	if (c->domain && !spiffe_domain_valid(c->domain, strlen(c->domain))) {
-		check_fault(ck, &c->domain, NULL, "domain \"%s\": a trust domain has only lower-case letters, digits, \"-\", \"_\" and \".\"",
-		    c->domain);
-		mem_free(c->domain); /* so that nothing is compared with it */
-		c->domain = NULL;
-	}
-	check_key(ck, &c->identity.key, owner);
-	c->identity.certificate_pem = check_pem(ck, &c->identity.certificate, owner);
-	c->identity.bundle_pem = check_pem(ck, &c->identity.bundle, owner);
-	if (c->identity.bundle_pem && c->domain) {
-		bundle = svid_bundle_new(c->domain, c->identity.bundle_pem, &why);
-		if (!bundle)
-			check_fault(ck, &c->identity.bundle, owner, "\"%s\": %s", c->identity.bundle, why);
-		svid_bundle_unref(bundle);
-	}
-	if (c->identity.certificate_pem) {
-		if (svid_id_of_pem(c->identity.certificate_pem, id, &why) == 0) {
-			c->identity.id = mem_strdup(id);
-			check_own_id(ck);
-		} else {
-			check_fault(ck, &c->identity.certificate, owner, "\"%s\" is no certificate of a workload or gateway: %s",
-			    c->identity.certificate, why);
-		}
-	}
-	check_inside(ck);
 }
 
 /* ---- the rest ---- */

@@ -130,6 +130,13 @@ make_room(struct state *st, uint16_t number)
 	memmove(&st->keys[oldest], &st->keys[oldest + 1], (st->nkeys - oldest) * sizeof(*st->keys));
 }
 
+/* What the configuration calls it. */
+static const char *
+key_option(uint16_t number)
+{
+	return number == 0 ? "identity.key" : number == 1 ? "inside.key" : "?";
+}
+
 /* Takes the descriptor. */
 static int
 add_key(struct state *st, uint16_t number, int fd)
@@ -143,7 +150,7 @@ add_key(struct state *st, uint16_t number, int fd)
 	if (k.pkey)
 		type = keys_ident_type(k.pkey, &why);
 	if (type < 0 || keys_ident_id(k.pkey, k.id) < 0 || !(k.md = EVP_MD_CTX_new())) {
-		log_error("key=%u cannot be used: %s", number, why);
+		log_error("key=%s cannot be used: %s", key_option(number), why);
 		private_key_fini(&k);
 		return -1;
 	}
@@ -155,12 +162,12 @@ add_key(struct state *st, uint16_t number, int fd)
 		}
 	make_room(st, number);
 	if (st->nkeys == KEYS_MAX) {
-		log_error("key=%u cannot be used: more than %d keys", number, KEYS_MAX);
+		log_error("key=%s cannot be used: more than %d keys", key_option(number), KEYS_MAX);
 		private_key_fini(&k);
 		return -1;
 	}
 	st->keys[st->nkeys++] = k;
-	log_info("key=%u type=\"%s\" loaded", number, keys_ident_text(k.type));
+	log_info("key=%s type=\"%s\" loaded", key_option(number), keys_ident_text(k.type));
 	return 0;
 }
 

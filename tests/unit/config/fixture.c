@@ -89,6 +89,14 @@ __wrap_freeifaddrs(struct ifaddrs *list)
 	(void)list;
 }
 
+uint64_t __wrap_clock_wall_us(void);
+
+uint64_t
+__wrap_clock_wall_us(void)
+{
+	return (uint64_t)zoo_now * 1000000;
+}
+
 /* ---- files ---- */
 
 char *
@@ -157,14 +165,46 @@ write_ca(const char *name, struct zoo_cert *ca)
 	mem_free(pem);
 }
 
+/* from and until in seconds from now; 0: as usual. */
 static void
-write_leaf(const char *name, const char *id, const char *dns, struct zoo_cert *ca)
+write_leaf_for(const char *name, const char *id, const char *dns, struct zoo_cert *ca, int64_t from, int64_t until)
 {
-	struct zoo z = { .cn = "x", .san = { { .type = 6 /* GEN_URI */, .p = id }, { .type = dns ? 2 /* GEN_DNS */ : 0, .p = dns } } };
+	struct zoo z = { .cn = "x", .san = { { .type = 6 /* GEN_URI */, .p = id }, { .type = dns ? 2 /* GEN_DNS */ : 0, .p = dns } },
+			 .from = from ? zoo_now + from : 0, .until = until ? zoo_now + until : 0 };
 	struct zoo_cert c = zoo_make(&z, ca);
 
 	write_cert(name, &c);
 	zoo_free(&c);
+}
+
+static void
+write_leaf(const char *name, const char *id, const char *dns, struct zoo_cert *ca)
+{
+	write_leaf_for(name, id, dns, ca, 0, 0);
+}
+
+static void
+chmod_private(const char *name)
+{
+	char *path = fixture_path(name);
+
+	if (chmod(path, 0600) != 0)
+		abort();
+	mem_free(path);
+}
+
+static void
+write_locked_key(const char *name)
+{
+	char *path = mem_printf("%s/%s", root, name);
+	EVP_PKEY *key = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
+	FILE *f = fopen(path, "w");
+
+	if (!f || !key || PEM_write_PKCS8PrivateKey(f, key, EVP_aes_128_cbc(), "secret", 6, NULL, NULL) != 1 || fclose(f) != 0 ||
+	    chmod(path, 0600) != 0)
+		abort();
+	EVP_PKEY_free(key);
+	mem_free(path);
 }
 
 const char *
@@ -183,7 +223,17 @@ fixture_setup(void)
 	write_leaf("pki/gateway", "spiffe://hud.example/gateway/dmz1", NULL, &hud);
 	write_leaf("pki/workload", "spiffe://hud.example/permit-svc", NULL, &hud);
 	write_leaf("pki/inside", "spiffe://hud.example/gateway/dmz1", "tax-svc.irs.svc.cluster.local", &hud);
+	write_leaf_for("pki/expired", "spiffe://hud.example/gateway/dmz1", NULL, &hud, -1800, -1);
+	write_leaf_for("pki/early", "spiffe://hud.example/gateway/dmz1", NULL, &hud, 1, 3600);
+	write_leaf_for("pki/soon", "spiffe://hud.example/gateway/dmz1", NULL, &hud, -1800, 60);
 	zoo_free(&hud);
+	hud = zoo_make(&(struct zoo){ .ca = true, .cn = "another root", .nc = "critical,permitted;URI:hud.example",
+					.san = { { 6 /* GEN_URI */, "spiffe://hud.example", 0 } } }, NULL);
+	write_leaf("pki/impostor", "spiffe://hud.example/gateway/dmz1", NULL, &hud);
+	zoo_free(&hud);
+	write_locked_key("pki/locked.key");
+	fixture_write_text("pki/garbage.key", "no key\n");
+	chmod_private("pki/garbage.key");
 	other = zoo_ca("irs.example", NULL);
 	write_ca("peers/irs.example.pem", &other);
 	write_leaf("pki/foreign", "spiffe://irs.example/gateway/dmz1", NULL, &other);

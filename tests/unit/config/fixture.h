@@ -13,7 +13,11 @@
 /* The issue's configuration, its text unchanged but for the clients of "ledger". */
 extern const char fixture_issue_conf[];
 
-/* pki/gateway.crt .key, pki/workload.crt .key, pki/inside.crt .key, pki/hud.example.pem, peers/irs.example.pem, peers/gov.example.pem, policy.d/ */
+/*
+ * Certificates and keys of hud.example in pki/: gateway, workload, inside; foreign (irs.example's); expired, early, soon, impostor (of a CA that
+ * is in no bundle); locked.key and garbage.key. The clock stands at zoo_now.
+ */
+/* Bundles: pki/hud.example.pem, peers/irs.example.pem, peers/gov.example.pem. policy.d/ is empty. */
 const char *fixture_setup(void); /* the directory */
 void fixture_teardown(void);
 void fixture_write(const char *name, const void *p, size_t n);

@@ -41,6 +41,8 @@ static const char good_services[] =
 #define PLAIN "name = \"p\"; address = \"10.1.0.10:80\"; accept = [ \"plaintext\" ]; "
 #define CLIENTS(text) LISTENER(PLAIN "clients = ( " text " );")
 #define SIDECAR "identity = { certificate = \"pki/workload.crt\"; key = \"pki/workload.key\"; bundle = \"pki/hud.example.pem\"; };"
+#define IDENTITY(certificate, key) \
+	"identity = { certificate = \"pki/" certificate ".crt\"; key = \"pki/" key ".key\"; bundle = \"pki/hud.example.pem\"; };"
 #define UPLINK "uplink = { dial = [ \"10.1.0.1:443\" ]; gateways = [ \"spiffe://hud.example/gateway/dmz2\" ]; };"
 #define HUD "spiffe://hud.example/"
 

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pki/keyfit.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+
+#define KEY_FILE_MAX 65536
+
+static int
+no_passphrase(char *buf, int size, int rw, void *ctx)
+{
+	bool *asked = ctx;
+
+	(void)buf;
+	(void)size;
+	(void)rw;
+	*asked = true;
+	return -1;
+}
+
+static X509 *
+certificate_of(const char *pem)
+{
+	BIO *in = BIO_new_mem_buf(pem, -1);
+	X509 *x = in ? PEM_read_bio_X509(in, NULL, NULL, NULL) : NULL;
+
+	BIO_free(in);
+	return x;
+}
+
+/* In the child. Nothing is freed or wiped: the process ends. */
+static enum keyfit
+compare(const char *certificate_pem, const char *key_path)
+{
+	static char text[KEY_FILE_MAX];
+	int fd = open(key_path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	X509 *x = certificate_of(certificate_pem);
+	bool asked = false;
+	size_t len = 0;
+	ssize_t n;
+	EVP_PKEY *key;
+
+	if (fd < 0 || !x)
+		return KEYFIT_UNKNOWN;
+	while (len < sizeof(text) && (n = read(fd, text + len, sizeof(text) - len)) > 0)
+		len += (size_t)n;
+	key = PEM_read_bio_PrivateKey(BIO_new_mem_buf(text, (int)len), NULL, no_passphrase, &asked);
+	if (!key)
+		return asked ? KEYFIT_ENCRYPTED : KEYFIT_NO_KEY;
+	return EVP_PKEY_eq(X509_get0_pubkey(x), key) == 1 ? KEYFIT_OK : KEYFIT_OTHER;
+}
+
+enum keyfit
+keyfit_check(const char *certificate_pem, const char *key_path)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+		_exit(compare(certificate_pem, key_path));
+	}
+	if (pid < 0)
+		return KEYFIT_UNKNOWN;
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return KEYFIT_UNKNOWN;
+	return WIFEXITED(status) && WEXITSTATUS(status) <= KEYFIT_UNKNOWN ? (enum keyfit)WEXITSTATUS(status) : KEYFIT_UNKNOWN;
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Does a private key belong to a certificate? Asked in a process of its own, which ends with the answer, so that the
+ * asker's memory never holds the key: master opens keys for others and reads none.
+ */
+#ifndef PKI_KEYFIT_H
+#define PKI_KEYFIT_H
+
+enum keyfit {
+	KEYFIT_OK,
+	KEYFIT_OTHER,      /* a key, but of another certificate */
+	KEYFIT_ENCRYPTED,
+	KEYFIT_NO_KEY,     /* no private key in PEM form */
+	KEYFIT_UNKNOWN,    /* could not be found out: not readable, no certificate, no process; not a fault of the pair */
+};
+
+/* The first certificate of a PEM against the key in a file, a regular one. Blocks for about a millisecond. */
+enum keyfit keyfit_check(const char *certificate_pem, const char *key_path);
+
+#endif
