@@ -104,6 +104,7 @@ CONFIG_TEST_L := $(addprefix -Wl$(comma)--wrap=,getpwnam getgrnam getifaddrs fre
 $(foreach t,config docs faults policy_files,$(eval $(call unit,config/test_$(t),$(CONFIG_TEST_O),$(CONFIG_TEST_L))))
 $(eval $(call unit,config/test_value,gateway/config/value.o gateway/config/host.o gateway/base/addr.o,))
 $(foreach t,http1 tcp,$(eval $(call unit,upstream/test_$t,tests/unit/upstream/bed.o $(UPSTREAM_O) $(IO_O) $(HTTP1_O) $(BASE_O),-levent_core)))
+$(eval $(call unit,exchange/test_owner,gateway/exchange/owner.o,))
 $(eval $(call unit,exchange/test_exchange,tests/unit/exchange/bed.o $(addprefix gateway/exchange/,exchange.o books.o) gateway/link/caller.o \
 	$(addprefix gateway/audit/,event.o ring.o) gateway/config/lookup.o pki/digest.o $(IO_O) $(POLICY_O) $(HTTP1_O) $(BASE_O),-levent_core -lcrypto))
 AUDIT_TEST_O := tests/unit/audit/sample.o tests/unit/audit/book.o $(AUDIT_O) $(BASE_O)
