@@ -640,6 +640,11 @@ on_ready(struct master *m, struct child *c, const struct ipc_msg *msg)
 	char ident[32];
 	uint32_t missing;
 
+	/* It was told to stop or drain before it had said so: the messages crossed. */
+	if ((c->state == CHILD_STOPPING || c->state == CHILD_DRAINING) && !c->was_ready && msg->len == sizeof(c->sandbox)) {
+		c->was_ready = true;
+		return;
+	}
 	if (c->state != CHILD_STARTING || msg->len != sizeof(c->sandbox)) {
 		children_kill(m, c, "bad-message");
 		return;

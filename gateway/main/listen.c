@@ -313,7 +313,7 @@ listen_unix(const char *path, unsigned mode, const char *group, const char *what
 	umask(old);
 	if (r < 0) {
 		switch (errno) {
-		case ENOENT: why = "its directory does not exist; create it, or see packaging/tmpfiles.d"; break;
+		case ENOENT: why = "its directory does not exist; create it"; break;
 		case EACCES: why = "its directory is not ours to write; start as root, or choose another path"; break;
 		default: why = strerror(errno);
 		}

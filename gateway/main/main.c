@@ -69,7 +69,7 @@ check(const char *path)
 		fprintf(stderr, "%zu more\n", errs.dropped);
 	failed = !c || errs.errors > 0;
 	if (failed)
-		fprintf(stderr, "%s: not usable: %zu faults\n", path, errs.errors + errs.dropped);
+		fprintf(stderr, "%s: not usable: %zu fault%s\n", path, errs.errors + errs.dropped, errs.errors + errs.dropped == 1 ? "" : "s");
 	else
 		printf("%s: ok\n", path);
 	config_free(c);
@@ -153,6 +153,7 @@ int
 main(int argc, char **argv)
 {
 	struct master_options o = { .config_path = SALLYPORT_SYSCONFDIR "/sallyport.conf", .ready_fd = -1 };
+	static const struct option long_options[] = { { "help", no_argument, NULL, 'h' }, { "version", no_argument, NULL, 'v' }, { NULL, 0, NULL, 0 } };
 	bool foreground = false, test = false;
 	const char *log_path = NULL;
 	char *config_path, *pid_path;
@@ -160,7 +161,7 @@ main(int argc, char **argv)
 
 	child_run(roles_table); /* a role never comes back */
 	open_standard_fds();
-	while ((ch = getopt(argc, argv, "c:fhl:p:tv")) != -1) {
+	while ((ch = getopt_long(argc, argv, "c:fhl:p:tv", long_options, NULL)) != -1) {
 		switch (ch) {
 		case 'c': o.config_path = optarg; break;
 		case 'f': foreground = true; break;
@@ -173,13 +174,13 @@ main(int argc, char **argv)
 		case 'v':
 			puts("sallyportd " SALLYPORT_VERSION);
 			return 0;
-		default:
-			fputs(usage_text, stderr);
+		default: /* getopt said what is wrong */
+			fputs("\"sallyportd -h\" lists the options.\n", stderr);
 			return 2;
 		}
 	}
 	if (optind < argc) {
-		fprintf(stderr, "sallyportd: unexpected argument \"%s\"\n%s", argv[optind], usage_text);
+		fprintf(stderr, "sallyportd: unexpected argument \"%s\"; \"sallyportd -h\" lists the options\n", argv[optind]);
 		return 2;
 	}
 	if (test)

@@ -96,10 +96,9 @@ master_stop(struct master *m, bool now)
 		else
 			children_drain(m, c, drain_ms);
 	}
-	if (now) /* nobody else accepts either: what waits in the queues learns it at once */
-		listen_free(m->listen);
-	if (now)
-		m->listen = NULL;
+	/* Nobody else accepts either: callers are refused at once and go elsewhere, instead of waiting in a queue. */
+	listen_free(m->listen);
+	m->listen = NULL;
 }
 
 void
@@ -232,7 +231,7 @@ lock(struct master *m, const struct config *c)
 	m->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (m->lock_fd < 0)
 		log_error("%s: cannot open the lock: %m; %s", path, errno == ENOENT ?
-		    "create its directory, or see packaging/tmpfiles.d" : "choose another control.socket, or start as root");
+		    "create its directory, for example with \"systemd-tmpfiles --create sallyport.conf\"" : "choose another control.socket, or start as root");
 	else if (flock(m->lock_fd, LOCK_EX | LOCK_NB) < 0)
 		log_error("%s: another sallyportd runs with this control socket; stop it first, or give this one another control.socket",
 		    path);
@@ -281,7 +280,7 @@ open_journal_dir(struct master *m, const struct config *c)
 	make_dir(path, 0750);
 	m->journal_dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (m->journal_dir_fd < 0 || fstat(m->journal_dir_fd, &st) < 0) {
-		log_error("%s: cannot open the journal's directory: %m; create it, or see packaging/tmpfiles.d", path);
+		log_error("%s: cannot open the journal's directory: %m; create the directories above it, for example with \"systemd-tmpfiles --create sallyport.conf\"", path);
 		return -1;
 	}
 	if (!m->root)
@@ -460,7 +459,7 @@ master_started(struct master *m)
 		close(m->ready_fd);
 		m->ready_fd = -1;
 	}
-	log_info("sallyportd " SALLYPORT_VERSION " runs: %u workers, generation=%u", m->current->nworkers, m->current->number);
+	log_info("sallyportd " SALLYPORT_VERSION " runs: workers=%u generation=%u", m->current->nworkers, m->current->number);
 	notify_ready();
 }
 

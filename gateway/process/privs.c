@@ -35,8 +35,8 @@ privs_lookup(const char *prefix, unsigned role, uid_t *uid, gid_t *gid, char *wh
 	errno = 0;
 	pw = getpwnam(user);
 	if (!pw) {
-		snprintf(why, why_size, "there is no user \"%s\" for the role %s; create the users with \"systemd-sysusers "
-		    "packaging/sysusers.d/sallyport.conf\", or set user_prefix to an unused number such as \"61000\"",
+		snprintf(why, why_size, "there is no user \"%s\" for the role %s; create the users with "
+		    "\"systemd-sysusers sallyport.conf\", or set user_prefix to an unused number such as \"61000\"",
 		    user, name);
 		return -1;
 	}
