@@ -693,12 +693,8 @@ static void start_local(struct exchange *x, const struct leg_head *h)
 			make_traceparent(trace, &x->id, x->start_us);
 			fields[n++] = field("traceparent", 11, trace, TRACEPARENT_LEN);
 		}
-		if (g->config->policy_context) {
-			struct policy_rule_info info;
-
-			policy_rule_info(&g->policy, x->rule, &info);
-			fields[n++] = field(g->config->policy_context, strlen(g->config->policy_context), info.name, strlen(info.name));
-		}
+		if (g->config->policy_context)
+			fields[n++] = field("sallyport-policy-context", 24, g->config->policy_context, strlen(g->config->policy_context));
 		to.fields = fields;
 		to.nfields = n;
 		x->out = upstream_http(g->upstreams, x->service, &to, &out_events, x, &why);

@@ -306,6 +306,11 @@ const char *bed_said(void)
 	return out;
 }
 
+void bed_context(const char *text)
+{
+	config.policy_context = (char *)(uintptr_t)text;
+}
+
 void bed_fill_ring(void)
 {
 	struct audit_event e;

@@ -56,6 +56,7 @@ const char *bed_book(void);
 void bed_wait(unsigned ms);    /* once in a test: time passes */
 /* Rules: may the usual caller call everything but /denied? */
 void bed_policy(bool allow);
+void bed_context(const char *text); /* option policy_context */
 void bed_fill_ring(void);
 
 #endif

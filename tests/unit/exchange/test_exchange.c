@@ -101,6 +101,14 @@ static void test_local(void **state)
 	bed_head(&bed.out[0], 204, true);
 	SAID("<204 end;>release;<release;");
 	BOOK("open1;end1 complete 204;");
+	bed_context("env=prod; tier=1");
+	f[1] = bed_field("sallyport-policy_context", "forged");
+	bed_ask(&(struct bed_ask){ .method = "GET", .host = "local", .path = "/a", .fields = f, .nfields = 3 });
+	SAID(">local GET a=b sallyport-principal=spiffe://hud.example/app forwarded=for=unknown;proto=http via=1.1 dmz1.hud.example "
+	    "sallyport-policy-context=env=prod; tier=1 end;");
+	bed_head(&bed.out[1], 204, true);
+	(void)bed_said();
+	BOOK("open1;end1 complete 204;");
 	bed.local_fails = true;
 	bed_get("GET", "local", "/a", false);
 	SAID("<503 retry-after=1;<:own;<end;<release;");
