@@ -64,53 +64,59 @@ uuid_make(struct uuid *u, uint64_t wall_us)
 	u->b[8] = (uint8_t)(0x80 | (u->b[8] & 0x3f));
 }
 
-static bool
-dash_before(int i)
-{
-	return i == 4 || i == 6 || i == 8 || i == 10;
-}
+/* Where the digits of each octet stand in the text. */
+static const uint8_t at[16] = { 0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34 };
 
 void
 uuid_format(const struct uuid *u, char out[UUID_TEXT_LEN])
 {
 	static const char hex[] = "0123456789abcdef";
 
+	out[8] = out[13] = out[18] = out[23] = '-';
 	for (int i = 0; i < 16; i++) {
-		if (dash_before(i))
-			*out++ = '-';
-		*out++ = hex[u->b[i] >> 4];
-		*out++ = hex[u->b[i] & 15];
+		out[at[i]] = hex[u->b[i] >> 4];
+		out[at[i] + 1] = hex[u->b[i] & 15];
 	}
 }
 
-static int
-hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	return -1;
-}
+/* Lower-case hex; N marks what is no digit. */
+#define N 0x40
+static const uint8_t digits[256] = {
+	N, N, N, N, N, N, N, N, N, N, N, N, N, N, N, N,
+	N, N, N, N, N, N, N, N, N, N, N, N, N, N, N, N,
+	N, N, N, N, N, N, N, N, N, N, N, N, N, N, N, N,
+	0, 1, 2, 3, 4, 5, 6, 7, 8, 9, N, N, N, N, N, N,
+	N, N, N, N, N, N, N, N, N, N, N, N, N, N, N, N,
+	N, N, N, N, N, N, N, N, N, N, N, N, N, N, N, N,
+	N, 10, 11, 12, 13, 14, 15, N, N, N, N, N, N, N, N, N,
+	N, N, N, N, N, N, N, N, N, N, N, N, N, N, N, N,
+	N, N, N, N, N, N, N, N, N, N, N, N, N, N, N, N,
+	N, N, N, N, N, N, N, N, N, N, N, N, N, N, N, N,
+	N, N, N, N, N, N, N, N, N, N, N, N, N, N, N, N,
+	N, N, N, N, N, N, N, N, N, N, N, N, N, N, N, N,
+	N, N, N, N, N, N, N, N, N, N, N, N, N, N, N, N,
+	N, N, N, N, N, N, N, N, N, N, N, N, N, N, N, N,
+	N, N, N, N, N, N, N, N, N, N, N, N, N, N, N, N,
+	N, N, N, N, N, N, N, N, N, N, N, N, N, N, N, N,
+};
+#undef N
 
 int
 uuid_parse(struct uuid *u, const char *s, unsigned len)
 {
 	struct uuid v;
+	int bad = 0;
 
-	if (len != UUID_TEXT_LEN)
+	if (len != UUID_TEXT_LEN || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-')
 		return -1;
 	for (int i = 0; i < 16; i++) {
-		int hi, lo;
+		int hi = digits[(uint8_t)s[at[i]]], lo = digits[(uint8_t)s[at[i] + 1]];
 
-		if (dash_before(i) && *s++ != '-')
-			return -1;
-		hi = hex_value(*s++);
-		lo = hex_value(*s++);
-		if (hi < 0 || lo < 0)
-			return -1;
-		v.b[i] = (uint8_t)(hi << 4 | lo);
+		bad |= hi | lo; /* each exchange of a peer has one to read: no branch per digit */
+		v.b[i] = (uint8_t)((hi & 15) << 4 | (lo & 15));
 	}
+	if (bad & 0x40)
+		return -1;
 	if (v.b[6] >> 4 != 7 || v.b[8] >> 6 != 2)
 		return -1;
 	*u = v;

@@ -7,7 +7,7 @@
 #include "gateway/base/mem.h"
 
 /* Two generations of a linear-probing set of 64-bit keyed hashes; the older is dropped as a whole. */
-#define ROTATE_MS 30000
+#define ROTATE_MS 15000 /* longer than a retry can take: a silent link is noticed within 10 s */
 #define AHEAD_MS 3600000
 
 struct ids {
