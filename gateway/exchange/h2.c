@@ -83,7 +83,9 @@ static void on_request(struct h2 *s, struct h2_stream *st, const struct leg_head
 	struct gate *g = ls->ingress->gate;
 	struct caller *caller;
 	struct exchange_from from = {
-		.listener = ls->cfg->name, .protocol = "h2", .client = &h->client.from, .default_port = ls->default_port,
+		.listener = ls->cfg->name, .protocol = "h2", .client = &h->client.from,
+		/* By the scheme, for that is what the next gateway goes by: both must mean the same service. */
+		.default_port = head->https ? 443 : 80,
 	};
 
 	deadline_cancel(&h->idle);
