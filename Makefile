@@ -49,7 +49,7 @@ EXCHANGE_O := $(addprefix gateway/exchange/, accept.o books.o exchange.o h1.o h2
 CONTROL_O := $(addprefix gateway/control/, client.o command.o merge.o role.o)
 MAIN_O    := $(addprefix gateway/main/, children.o compile.o journal_main.o listen.o main.o master.o note.o notify.o reload.o roles.o status.o worker.o)
 GWCTL_O   := $(addprefix tools/gwctl/, cmd_audit.o cmd_audit_read.o cmd_config.o cmd_control.o cmd_pair.o cmd_pki.o cmd_policy.o \
-	cmd_status.o gwctl.o main.o request.o socket_scan.o table.o)
+	cmd_status.o gwctl.o jsonout.o main.o request.o socket_scan.o table.o)
 
 # ---- programs --------------------------------------------------------------------------------
 LIB_SSL := -lssl -lcrypto
@@ -228,19 +228,27 @@ $(B)/tests/bench/origin: $(B)/tests/bench/origin.o
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
 
-MAN := man/sallyportd.8 man/gwctl.1 man/sallyport.conf.5 man/sallyport-policy.5 man/sallyport-journal.5
+# What the files of packaging/ say of paths holds for PREFIX=/usr; another prefix is written into the unit.
+MAN := $(wildcard man/*.[1-9])
+DOC := README.md SECURITY.md CHANGELOG.md LICENSE
 install: all
 	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/sallyport/examples
 	install -d -m 750 $(DESTDIR)$(SYSCONFDIR)/sallyport $(DESTDIR)$(SYSCONFDIR)/sallyport/policy.d
 	install -m 755 $(B)/sallyportd $(DESTDIR)$(PREFIX)/sbin/sallyportd
 	install -m 755 $(B)/gwctl $(DESTDIR)$(PREFIX)/bin/gwctl
-	for m in $(wildcard $(MAN)); do install -D -m 644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$${m##*/} || exit 1; done
+	for m in $(MAN); do install -D -m 644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$${m##*/} || exit 1; done
 	cp -R conf/. $(DESTDIR)$(PREFIX)/share/doc/sallyport/examples/
-	install -m 644 README.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/sallyport/
+	install -m 644 $(DOC) $(DESTDIR)$(PREFIX)/share/doc/sallyport/
+	install -D -m 644 packaging/sysusers.d/sallyport.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/sallyport.conf
+	install -D -m 644 packaging/tmpfiles.d/sallyport.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/sallyport.conf
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's,/usr/,$(PREFIX)/,' packaging/systemd/sallyportd.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/sallyportd.service
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/sbin/sallyportd $(DESTDIR)$(PREFIX)/bin/gwctl
 	for m in $(MAN); do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$${m##*/}; done
 	rm -rf $(DESTDIR)$(PREFIX)/share/doc/sallyport
+	rm -f $(DESTDIR)$(PREFIX)/lib/sysusers.d/sallyport.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/sallyport.conf \
+		$(DESTDIR)$(PREFIX)/lib/systemd/system/sallyportd.service
 
 help:
 	@echo 'make            build build/sallyportd and build/gwctl'

@@ -189,6 +189,22 @@ put_list(const struct policy *p, uint32_t rule, enum policy_list which, const ch
 		buf_printf(out, " and %zu more", n - TEXT_ITEMS);
 }
 
+const char *
+policy_why_sentence(enum policy_why w)
+{
+	static const char *const texts[] = {
+		[POLICY_OK] = "allowed",
+		[POLICY_DENIED] = "a rule denies it",
+		[POLICY_NO_RULE] = "no rule names this principal and service",
+		[POLICY_METHOD] = "no rule allows the method",
+		[POLICY_PATH] = "no rule allows the path",
+		[POLICY_ASSURANCE] = "no rule allows the assurance",
+		[POLICY_KIND] = "the rule has methods or paths, and the service is TCP",
+	};
+
+	return (unsigned)w < sizeof(texts) / sizeof(*texts) ? texts[w] : "?";
+}
+
 void
 policy_explain_text(const struct policy *p, const struct policy_explained *e, struct buf *out)
 {

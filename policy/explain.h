@@ -23,6 +23,9 @@ bool policy_service_is_tcp(const struct policy *p, uint32_t service);
 
 /* ---- explaining ---- */
 
+/* "no rule names this principal and service". */
+const char *policy_why_sentence(enum policy_why w);
+
 /* What of a query a rule does not match; the farther, the larger. */
 enum {
 	POLICY_MISS_ASSURANCE = 1,

@@ -314,12 +314,12 @@ policy_why_text(enum policy_why w)
 {
 	static const char *const texts[] = {
 		[POLICY_OK] = "allowed",
-		[POLICY_DENIED] = "denied by rule",
-		[POLICY_NO_RULE] = "no rule names this principal and service",
-		[POLICY_METHOD] = "method not allowed",
-		[POLICY_PATH] = "path not allowed",
-		[POLICY_ASSURANCE] = "assurance not accepted",
-		[POLICY_KIND] = "the rule has methods or paths, the service is TCP",
+		[POLICY_DENIED] = "denied-by-rule",
+		[POLICY_NO_RULE] = "no-rule",
+		[POLICY_METHOD] = "method-not-allowed",
+		[POLICY_PATH] = "path-not-allowed",
+		[POLICY_ASSURANCE] = "assurance-not-allowed",
+		[POLICY_KIND] = "rule-is-for-http",
 	};
 
 	return (unsigned)w < sizeof(texts) / sizeof(*texts) ? texts[w] : "?";

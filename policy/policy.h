@@ -125,6 +125,7 @@ enum policy_why {
 	POLICY_ASSURANCE,              /* … the assurance */
 	POLICY_KIND,                   /* … TCP (it has methods or paths) */
 };
+/* A stable word, for journals and programs: "no-rule"; for people: policy_why_sentence() in explain.h. */
 const char *policy_why_text(enum policy_why w);
 
 struct policy_verdict {

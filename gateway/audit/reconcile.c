@@ -37,6 +37,7 @@ struct table {
 	char **text;               /* intern set, open addressing */
 	size_t texts, text_mask;
 	int at;                    /* the side being read */
+	int sidecar;               /* whose book has its gateway's ids in uplink_exchange; -1: neither */
 };
 
 static uint64_t pair_hash(const struct uuid *id, uint32_t attempt)
@@ -135,6 +136,7 @@ static void take_host(struct table *t, const char **to, const struct parse_recor
 static int on_record(void *ctx, const struct parse_record *r, const struct verify_place *at)
 {
 	struct table *t = ctx;
+	struct uuid id;
 	struct side *s;
 
 	(void)at;
@@ -145,8 +147,16 @@ static int on_record(void *ctx, const struct parse_record *r, const struct verif
 		return 0;
 	if (is(r, AUDIT_F_DIRECTION, "local"))
 		return 0;
+	/* A sidecar learns its gateway's id from the answer: the end has it, and says again who and what. */
+	id = r->exchange;
+	if (t->at == t->sidecar) {
+		if (r->msg == SCHEMA_OPEN)
+			return 0;
+		if (r->present >> AUDIT_F_UPLINK_EXCHANGE & 1)
+			uuid_parse(&id, r->f[AUDIT_F_UPLINK_EXCHANGE].p, r->f[AUDIT_F_UPLINK_EXCHANGE].n);
+	}
 	/* A denial before any attempt is of attempt 0 or 1: one place for both. */
-	s = &lookup(t, &r->exchange, r->attempt ? r->attempt : 1)->side[t->at];
+	s = &lookup(t, &id, t->sidecar >= 0 || r->attempt == 0 ? 1 : r->attempt)->side[t->at];
 	if (!s->present || r->msg == SCHEMA_EXCHANGE || r->msg == SCHEMA_END)
 		s->seq = r->seq;
 	s->present = true;
@@ -204,11 +214,12 @@ static bool unanswered(const struct side *s)
 }
 
 /* "id": of the other side's gateway, or NULL when its checkpoint does not say. */
-static void only_one(struct reconcile_result *out, const struct pair *p, int which, const char *id)
+static void only_one(struct reconcile_result *out, const struct pair *p, int which, const char *id, int sidecar)
 {
 	const struct side *s = &p->side[which];
 
-	if (s->gateway && id && strcmp(s->gateway, id) != 0) {
+	/* A gateway serves others than this sidecar. */
+	if ((s->gateway && id && strcmp(s->gateway, id) != 0) || (sidecar >= 0 && which != sidecar)) {
 		out->elsewhere++;
 	} else if (s->denied && s->direction != IN) {
 		out->denied++;
@@ -228,10 +239,11 @@ static bool differ(const char *a, const char *b)
 	return a && b && a != b;
 }
 
-static void compare(struct reconcile_result *out, const struct pair *p)
+static void compare(struct reconcile_result *out, const struct pair *p, int sidecar)
 {
 	const struct side *a = &p->side[0], *b = &p->side[1];
-	const struct side *from = a->direction == IN || b->direction == OUT ? b : a, *to = from == a ? b : a;
+	const struct side *from = sidecar >= 0 ? &p->side[sidecar] : a->direction == IN || b->direction == OUT ? b : a;
+	const struct side *to = from == a ? b : a;
 	uint64_t before = out->imbalances;
 
 	if (from->denied && !from->opened)
@@ -285,8 +297,8 @@ static void clock_offset(struct reconcile_result *out, const struct table *t)
 	mem_free(sample);
 }
 
-/* A checkpoint's origin is the gateway's id without its scheme. */
-static char *gateway_id(int dir_fd)
+/* Whose book it is: a checkpoint's origin is the id without its scheme. NULL: it does not say. */
+static char *owner_id(int dir_fd)
 {
 	struct segment_checkpoint cp;
 	const char *why;
@@ -295,7 +307,7 @@ static char *gateway_id(int dir_fd)
 
 	buf_init(&b, 0);
 	if (segment_read_file(dir_fd, "checkpoint", &b, 65536) == 0 && segment_checkpoint_parse(&cp, (const char *)b.data, b.len, &why) == 0 &&
-	    strstr(cp.origin, "/gateway/"))
+	    strchr(cp.origin, '/'))
 		id = mem_printf("spiffe://%s", cp.origin);
 	buf_fini(&b);
 	return id;
@@ -309,8 +321,13 @@ int reconcile_dirs(int dir_a, int dir_b, struct reconcile_result *out, int *whic
 	int rc = 0, err = 0;
 
 	memset(out, 0, sizeof(*out));
+	t.sidecar = -1;
+	for (int i = 0; i < 2; i++) {
+		id[i] = owner_id(dir[i]);
+		if (id[i] && !strstr(id[i], "/gateway/"))
+			t.sidecar = i;
+	}
 	for (t.at = 0; t.at < 2; t.at++) {
-		id[t.at] = gateway_id(dir[t.at]);
 		if (rc == 0 && verify_each(dir[t.at], on_record, &t, &out->bad_lines[t.at]) != 0) {
 			err = errno;
 			*which = t.at;
@@ -320,9 +337,9 @@ int reconcile_dirs(int dir_a, int dir_b, struct reconcile_result *out, int *whic
 	for (size_t i = 0; i < t.n && rc == 0; i++) {
 		const struct pair *p = &t.pair[i];
 		if (p->side[0].present && p->side[1].present)
-			compare(out, p);
+			compare(out, p, t.sidecar);
 		else
-			only_one(out, p, p->side[1].present, id[!p->side[1].present]);
+			only_one(out, p, p->side[1].present, id[!p->side[1].present], t.sidecar);
 	}
 	if (rc == 0)
 		clock_offset(out, &t);

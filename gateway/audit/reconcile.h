@@ -5,6 +5,9 @@
  *
  * By right in one journal only: what the sending gateway denied; what it opened but, by its own record, never had an answer to
  * (502, 503, 504, or neither status nor content); what went to or came from another gateway; what was local.
+ *
+ * Of a sidecar and its gateway, whose ids differ, the sidecar's uplink_exchange joins: all of the sidecar's must be with the
+ * gateway, whose others are other callers'.
  */
 #ifndef GATEWAY_AUDIT_RECONCILE_H
 #define GATEWAY_AUDIT_RECONCILE_H

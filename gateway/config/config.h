@@ -186,6 +186,8 @@ struct config *config_decode(const void *image, size_t len, const char **why);
 
 /* Every option with its effective value, in libconfig syntax (for "config dump"). */
 void config_dump(const struct config *c, struct buf *out);
+/* The same as one JSON object: sizes and durations as text, as they are written in the file. */
+void config_dump_json(const struct config *c, struct buf *out);
 
 /* The service that host[:port] names (RFC 9110 7.2; a missing port means default_port), or -1. Hashed: costs the same for 10,000 services. */
 int config_service_by_host(const struct config *c, const char *authority, size_t len, uint16_t default_port);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Every option with its value, for people in libconfig's syntax, for programs in JSON: the same tree in other brackets. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -6,7 +7,12 @@
 #include "gateway/config/options.h"
 #include "gateway/config/value.h"
 
-static void dump_group(const struct option_group *g, const void *base, unsigned depth, struct buf *out);
+struct dump {
+	struct buf *out;
+	bool json;
+};
+
+static void dump_group(const struct dump *d, const struct option_group *g, const void *base, unsigned depth);
 
 static void
 indent(unsigned depth, struct buf *out)
@@ -15,6 +21,25 @@ indent(unsigned depth, struct buf *out)
 		buf_puts(out, "\t");
 }
 
+/* Before an option: its name. *first is cleared. */
+static void
+begin_option(const struct dump *d, const char *name, unsigned depth, bool *first)
+{
+	if (d->json)
+		buf_puts(d->out, *first ? "\n" : ",\n");
+	*first = false;
+	indent(depth, d->out);
+	buf_printf(d->out, d->json ? "\"%s\": " : "%s = ", name);
+}
+
+static void
+end_option(const struct dump *d)
+{
+	if (!d->json)
+		buf_puts(d->out, ";\n");
+}
+
+/* In both syntaxes: texts hold no control characters, and are UTF-8. */
 static void
 put_quoted(const char *s, struct buf *out)
 {
@@ -58,18 +83,26 @@ put_texts(const char *array, size_t n, size_t size, struct buf *out)
 }
 
 static void
-put_groups(const struct option *o, const char *array, size_t n, unsigned depth, struct buf *out)
+put_group(const struct dump *d, const struct option_group *g, const void *base, unsigned depth)
 {
-	buf_puts(out, "(");
+	buf_puts(d->out, d->json ? "{" : "{\n");
+	dump_group(d, g, base, depth + 1);
+	if (d->json)
+		buf_puts(d->out, "\n");
+	indent(depth, d->out);
+	buf_puts(d->out, "}");
+}
+
+static void
+put_groups(const struct dump *d, const struct option *o, const char *array, size_t n, unsigned depth)
+{
+	buf_puts(d->out, d->json ? "[" : "(");
 	for (size_t i = 0; i < n; i++) {
-		buf_puts(out, i ? ",\n" : "\n");
-		indent(depth + 1, out);
-		buf_puts(out, "{\n");
-		dump_group(o->group, array + i * o->group->size, depth + 2, out);
-		indent(depth + 1, out);
-		buf_puts(out, "}");
+		buf_puts(d->out, i ? ",\n" : "\n");
+		indent(depth + 1, d->out);
+		put_group(d, o->group, array + i * o->group->size, depth + 1);
 	}
-	buf_puts(out, " )");
+	buf_puts(d->out, d->json ? " ]" : " )");
 }
 
 static void
@@ -81,9 +114,10 @@ put_choice(const struct option *o, const void *base, struct buf *out)
 }
 
 static void
-put_value(const struct option *o, const void *base, unsigned depth, struct buf *out)
+put_value(const struct dump *d, const struct option *o, const void *base, unsigned depth)
 {
 	const void *at = option_at(o, base);
+	struct buf *out = d->out;
 	char text[VALUE_TEXT_MAX];
 
 	switch (o->type) {
@@ -103,14 +137,9 @@ put_value(const struct option *o, const void *base, unsigned depth, struct buf *
 		if (o->group->scalar)
 			put_texts(option_array(o, base), *option_count(o, base), o->group->size, out);
 		else
-			put_groups(o, option_array(o, base), *option_count(o, base), depth, out);
+			put_groups(d, o, option_array(o, base), *option_count(o, base), depth);
 		break;
-	case OPTION_GROUP:
-		buf_puts(out, "{\n");
-		dump_group(o->group, at, depth + 1, out);
-		indent(depth, out);
-		buf_puts(out, "}");
-		break;
+	case OPTION_GROUP: put_group(d, o->group, at, depth); break;
 	default: break;
 	}
 }
@@ -136,48 +165,63 @@ is_unset(const struct option *o, const void *base)
 }
 
 static void
-dump_option(const struct option *o, const void *base, unsigned depth, struct buf *out)
+dump_option(const struct dump *d, const struct option *o, const void *base, unsigned depth, bool *first)
 {
 	if (is_unset(o, base))
 		return;
-	indent(depth, out);
-	buf_printf(out, "%s = ", o->name);
-	put_value(o, base, depth, out);
-	buf_puts(out, ";\n");
+	begin_option(d, o->name, depth, first);
+	put_value(d, o, base, depth);
+	end_option(d);
 }
 
 static void
-dump_group(const struct option_group *g, const void *base, unsigned depth, struct buf *out)
+dump_group(const struct dump *d, const struct option_group *g, const void *base, unsigned depth)
 {
+	bool first = true;
+
 	for (size_t i = 0; i < g->nrows; i++)
 		if (!(g->rows[i].flags & OPTION_DERIVED))
-			dump_option(&g->rows[i], base, depth, out);
+			dump_option(d, &g->rows[i], base, depth, &first);
 }
 
-void
-config_dump(const struct config *c, struct buf *out)
+static void
+dump_all(const struct dump *d, const struct config *c, unsigned depth)
 {
-	bool uplink = c->npeers > 0 && c->peers[0].uplink;
+	bool uplink = c->npeers > 0 && c->peers[0].uplink, first = true;
 
-	if (c->identity.id)
-		buf_printf(out, "# %s, from %s\n", c->identity.id, c->file);
 	for (size_t i = 0; i < options_config.nrows; i++) {
 		const struct option *o = &options_config.rows[i];
 
 		if (o->type == OPTION_FIRST) {
 			if (!uplink)
 				continue;
-			buf_printf(out, "%s = {\n", o->name);
-			dump_group(o->group, c->peers, 1, out);
-			buf_puts(out, "};\n");
+			begin_option(d, o->name, depth, &first);
+			put_group(d, o->group, c->peers, depth);
+			end_option(d);
 		} else if (uplink && o->off == offsetof(struct config, peers)) {
 			if (c->npeers == 1)
 				continue;
-			buf_printf(out, "%s = ", o->name);
-			put_groups(o, (const char *)(c->peers + 1), c->npeers - 1, 0, out);
-			buf_puts(out, ";\n");
+			begin_option(d, o->name, depth, &first);
+			put_groups(d, o, (const char *)(c->peers + 1), c->npeers - 1, depth);
+			end_option(d);
 		} else if (!(o->flags & OPTION_DERIVED)) {
-			dump_option(o, c, 0, out);
+			dump_option(d, o, c, depth, &first);
 		}
 	}
+}
+
+void
+config_dump(const struct config *c, struct buf *out)
+{
+	if (c->identity.id)
+		buf_printf(out, "# %s, from %s\n", c->identity.id, c->file);
+	dump_all(&(struct dump){ out, false }, c, 0);
+}
+
+void
+config_dump_json(const struct config *c, struct buf *out)
+{
+	buf_puts(out, "{");
+	dump_all(&(struct dump){ out, true }, c, 1);
+	buf_puts(out, "\n}\n");
 }

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "gateway/audit/reconcile.h"
+#include "gateway/audit/segment.h"
 #include "gateway/audit/verify.h"
 #include "gateway/base/clock.h"
 #include "gateway/base/esc.h"
@@ -136,7 +137,7 @@ static int cmd_verify(struct gwctl *g, int argc, char **argv)
 	fd = cmd_audit_dir(g, argc > optind ? argv[optind] : NULL, &path);
 	if (fd < 0) {
 		mem_free(path);
-		return GWCTL_FAILED;
+		return GWCTL_NO_ANSWER;
 	}
 	rc = verify_dir(fd, &r);
 	if (g->json)
@@ -165,7 +166,7 @@ static void reconcile_json(const struct reconcile_result *r)
 	}
 	for (int k = 0; k < RECONCILE_KINDS; k++)
 		json_object_set_new(kinds, reconcile_kind_name((enum reconcile_kind)k), json_integer((json_int_t)r->by_kind[k]));
-	j = json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:I, s:I}", "balanced", r->imbalances == 0, "both", (json_int_t)r->both,
+	j = json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:I, s:I}", "balanced", r->imbalances == 0 && !r->bad_lines[0] && !r->bad_lines[1], "both", (json_int_t)r->both,
 	    "denied_by_sender", (json_int_t)r->denied, "unreached", (json_int_t)r->unreached, "unfinished", (json_int_t)r->unfinished,
 	    "elsewhere", (json_int_t)r->elsewhere, "imbalances", (json_int_t)r->imbalances, "by_kind", kinds, "findings", list,
 	    "bad_lines_a", (json_int_t)r->bad_lines[0], "bad_lines_b", (json_int_t)r->bad_lines[1]);
@@ -204,25 +205,42 @@ static void reconcile_text(const struct gwctl *g, const struct reconcile_result 
 	}
 	printf("%s: %" PRIu64 " exchanges in both books, %" PRIu64 " denied by their sender, %" PRIu64 " never reached the other side, "
 	       "%" PRIu64 " unfinished, %" PRIu64 " with other gateways, %" PRIu64 " imbalance%s\n",
-	    r->imbalances ? "NOT BALANCED" : "balanced", r->both, r->denied, r->unreached, r->unfinished, r->elsewhere, r->imbalances,
+	    r->imbalances || r->bad_lines[0] || r->bad_lines[1] ? "NOT BALANCED" : "balanced", r->both, r->denied, r->unreached, r->unfinished, r->elsewhere, r->imbalances,
 	    r->imbalances == 1 ? "" : "s");
 	if (r->have_offset)
 		printf("clock of B less clock of A: %+.3f ms\n", (double)r->offset_us / 1000);
 	if (r->bad_lines[0] || r->bad_lines[1])
-		printf("lines that are no records: %" PRIu64 " in A, %" PRIu64 " in B; run gwctl audit verify\n", r->bad_lines[0], r->bad_lines[1]);
+		printf("damaged: %" PRIu64 " lines of A and %" PRIu64 " of B are no records; \"gwctl audit verify\" says more\n", r->bad_lines[0], r->bad_lines[1]);
+}
+
+/* An empty book balances with nothing: sooner a mistyped directory. */
+static bool no_journal(int fd, const char *path)
+{
+	uint64_t *list = NULL;
+	long n = segment_list(fd, &list);
+
+	if (n == 0) {
+		char *safe = gwctl_safe(path);
+		gwctl_error("%s: no journal is in this directory", safe);
+		mem_free(safe);
+	}
+	mem_free(list);
+	return n == 0;
 }
 
 static int cmd_reconcile(struct gwctl *g, int argc, char **argv)
 {
 	struct reconcile_result r;
 	char *path[2] = {NULL, NULL};
-	int fd[2] = {-1, -1}, rc = GWCTL_FAILED, which = 0;
+	int fd[2] = {-1, -1}, rc = GWCTL_NO_ANSWER, which = 0;
 
 	if (no_options(argc, argv) != 0 || argc - optind != 2)
 		return gwctl_usage("audit reconcile", "audit reconcile takes the directories of two journals");
 	for (int i = 0; i < 2; i++) {
 		fd[i] = cmd_audit_dir(g, argv[optind + i], &path[i]);
 		if (fd[i] < 0)
+			goto out;
+		if (no_journal(fd[i], path[i]))
 			goto out;
 	}
 	if (reconcile_dirs(fd[0], fd[1], &r, &which) != 0) {

@@ -109,14 +109,14 @@ static const char *color_of(const struct gwctl *g, const struct parse_record *r)
 /* One line: time, kind, verdict, who -> what, outcome, why, id. */
 static void print_line(const struct gwctl *g, const struct parse_record *r)
 {
-	static const enum audit_field rest[] = {AUDIT_F_REASON, AUDIT_F_RULE, AUDIT_F_PEER, AUDIT_F_ROLE, AUDIT_F_COMMAND, AUDIT_F_COUNT,
-		AUDIT_F_DETAIL};
+	static const enum audit_field rest[] = {AUDIT_F_REASON, AUDIT_F_RULE, AUDIT_F_PEER, AUDIT_F_ROLE, AUDIT_F_COMMAND, AUDIT_F_UID,
+		AUDIT_F_SUDO_UID, AUDIT_F_COUNT, AUDIT_F_DETAIL};
 	static char text[4 * VALUE_MAX + 1];
 	char time[CLOCK_RFC3339_LEN + 1], id[UUID_TEXT_LEN + 1] = {0}, size[32];
 	const char *color = color_of(g, r), *s;
 
 	clock_rfc3339(time, r->wall_us);
-	printf("%.10s %.15s  %8" PRIu64 "  %s%-13.*s%s", time, time + 11, r->seq, color ? color : "", (int)r->msgid.n, r->msgid.p,
+	printf("%.10s %.15sZ  %8" PRIu64 "  %s%-13.*s%s", time, time + 11, r->seq, color ? color : "", (int)r->msgid.n, r->msgid.p,
 	    color ? "\033[0m" : "");
 	if ((s = field(text, r, AUDIT_F_VERDICT)))
 		printf("  %s", s);

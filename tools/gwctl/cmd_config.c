@@ -3,18 +3,8 @@
 #include <stdio.h>
 
 #include "gateway/config/config.h"
-#include "tools/gwctl/request.h"
-
-static json_t *
-errs_json(const struct errs *errs, bool warnings)
-{
-	json_t *a = json_array();
-
-	for (size_t i = 0; i < errs->n; i++)
-		if (errs->items[i].warning == warnings)
-			json_array_append_new(a, json_string(errs->items[i].text));
-	return a;
-}
+#include "tools/gwctl/gwctl.h"
+#include "tools/gwctl/jsonout.h"
 
 static int
 config_check(struct gwctl *g, int argc, char **argv)
@@ -24,8 +14,9 @@ config_check(struct gwctl *g, int argc, char **argv)
 	struct buf image;
 	int r;
 
+	(void)argv;
 	if (argc > 1)
-		return gwctl_usage("config check", "\"%s\" is too much", argv[1]);
+		return gwctl_usage("config check", "config check takes no argument");
 	errs_init(&errs);
 	buf_init(&image, 0);
 	c = config_load(g->config_path, &errs);
@@ -33,11 +24,7 @@ config_check(struct gwctl *g, int argc, char **argv)
 		config_policy_compile(c, 1, &image, &errs);
 	r = !c || errs.errors ? GWCTL_FAILED : GWCTL_OK;
 	if (g->json) {
-		json_t *o = json_pack("{s:b, s:o, s:o}", "ok", r == GWCTL_OK, "faults", errs_json(&errs, false), "warnings",
-		    errs_json(&errs, true));
-
-		request_print_json(o);
-		json_decref(o);
+		jsonout_print(jsonout_checked(r == GWCTL_OK, &errs), r);
 	} else {
 		gwctl_print_errs(&errs);
 		if (r == GWCTL_OK)
@@ -57,14 +44,18 @@ config_show(struct gwctl *g, int argc, char **argv)
 	struct buf out;
 	int r;
 
+	(void)argv;
 	if (argc > 1)
-		return gwctl_usage("config dump", "\"%s\" is too much", argv[1]);
+		return gwctl_usage("config dump", "config dump takes no argument");
 	errs_init(&errs);
 	c = config_load(g->config_path, &errs);
 	r = gwctl_print_errs(&errs);
 	if (c) {
 		buf_init(&out, 0);
-		config_dump(c, &out);
+		if (g->json)
+			config_dump_json(c, &out);
+		else
+			config_dump(c, &out);
 		fwrite(out.data, 1, out.len, stdout);
 		buf_fini(&out);
 	} else {

@@ -16,6 +16,9 @@
 #include "gateway/config/config.h"
 #include "gateway/http1/head.h"
 #include "policy/explain.h"
+#include "tools/gwctl/jsonout.h"
+
+#define NEAR_MAX 20000 /* ids that a mistyped one is compared with */
 
 struct loaded {
 	struct errs errs;
@@ -57,30 +60,6 @@ load(struct gwctl *g, struct loaded *l)
 }
 
 static int
-print_json(json_t *j, int rc)
-{
-	json_dumpf(j, stdout, JSON_INDENT(2));
-	putchar('\n');
-	json_decref(j);
-	return rc;
-}
-
-/* Never NULL: text of rules may be any bytes, JSON takes UTF-8 only. */
-static json_t *
-json_text(const char *s)
-{
-	json_t *j = json_string(s);
-	char *safe;
-
-	if (j)
-		return j;
-	safe = gwctl_safe(s);
-	j = json_string(safe);
-	mem_free(safe);
-	return j;
-}
-
-static int
 bad_option(const char *command, char **argv)
 {
 	return gwctl_usage(command, "%s is no option here, or wants a value", argv[optind - 1]);
@@ -91,15 +70,11 @@ bad_option(const char *command, char **argv)
 static json_t *
 check_json(const struct loaded *l, bool good)
 {
-	json_t *faults = json_array(), *j;
+	json_t *j = jsonout_checked(good, &l->errs);
 
-	for (size_t i = 0; i < l->errs.n; i++)
-		json_array_append_new(faults, json_pack("{s:o, s:b}", "text", json_text(l->errs.items[i].text), "warning",
-			l->errs.items[i].warning));
-	j = json_pack("{s:b, s:o}", "good", good, "faults", faults);
 	if (good)
 		json_object_update_new(j, json_pack("{s:i, s:i, s:o, s:I, s:I}", "rules", (int)l->policy.nrules, "services",
-			(int)l->policy.nservices, "digest", json_text(policy_digest(&l->policy)), "image_bytes",
+			(int)l->policy.nservices, "digest", jsonout_text(policy_digest(&l->policy)), "image_bytes",
 			(json_int_t)l->image.len, "compile_us", (json_int_t)l->compile_us));
 	return j;
 }
@@ -121,7 +96,7 @@ run_check(struct gwctl *g, int argc, char **argv)
 		return gwctl_usage("policy check", "\"%s\" is too much", argv[optind]);
 	rc = load(g, &l) == 0 ? GWCTL_OK : GWCTL_FAILED;
 	if (g->json) {
-		print_json(check_json(&l, rc == GWCTL_OK), rc);
+		jsonout_print(check_json(&l, rc == GWCTL_OK), rc);
 	} else {
 		gwctl_print_errs(&l.errs);
 		if (rc == GWCTL_OK)
@@ -209,7 +184,8 @@ unknown_service(const struct policy *p, const char *name)
 		names[i] = policy_service_name(p, i);
 	near = errs_nearest(name, names, p->nservices);
 	rc = near ? gwctl_error("unknown service \"%s\"; did you mean \"%s\"?", safe, near)
-		  : gwctl_error("unknown service \"%s\"; services are named in the configuration", safe);
+		  : gwctl_error("unknown service \"%s\"; \"gwctl policy list\" and the configuration name them", safe);
+	rc = GWCTL_NO_ANSWER;
 	mem_free(names);
 	mem_free(safe);
 	return rc;
@@ -235,9 +211,9 @@ test_request(struct test *t, const struct policy *p)
 	if (!t->path)
 		t->path = "/";
 	if (!h1_name_valid(t->method, strlen(t->method)))
-		return gwctl_usage("policy test", "--method %s: no method; a gateway answers 400", t->method);
+		return gwctl_usage("policy test", "--method %s: no HTTP method; a gateway answers 400", t->method);
 	if (!h1_path_valid(t->path, strlen(t->path)))
-		return gwctl_usage("policy test", "--path %s: no path; a gateway answers 400", t->path);
+		return gwctl_usage("policy test", "--path %s: no path that a gateway takes; it answers 400", t->path);
 	t->normal = mem_zalloc(strlen(t->path) + 1);
 	h1_path_normalize(t->normal, t->path, strlen(t->path), &t->normal_len);
 	t->normal[t->normal_len] = '\0';
@@ -246,6 +222,26 @@ test_request(struct test *t, const struct policy *p)
 	q->path = t->normal;
 	q->path_len = t->normal_len;
 	return GWCTL_OK;
+}
+
+/* An id that no rule takes may be mistyped: the nearest of those that rules name. NULL when a rule takes it, or nothing is near. */
+static const char *
+near_principal(const struct test *t, const struct policy *p)
+{
+	const char *names[NEAR_MAX];
+	size_t n = 0;
+
+	if (t->verdict.allow || !t->principal[0])
+		return NULL;
+	for (uint32_t r = 0; r < p->nrules; r++) {
+		if (policy_rule_names(p, r, POLICY_PRINCIPALS, t->principal, strlen(t->principal)))
+			return NULL;
+		for (size_t i = 0; i < policy_list_count(p, r, POLICY_PRINCIPALS) && n < NEAR_MAX; i++) {
+			names[n] = policy_list_item(p, r, POLICY_PRINCIPALS, i);
+			n += strchr(names[n], '*') == NULL;
+		}
+	}
+	return errs_nearest(t->principal, names, n);
 }
 
 /* "rule", file:line and why it did not match (empty when it did). The caller frees the text. */
@@ -279,7 +275,7 @@ rule_json(const struct policy *p, uint32_t rule)
 	struct policy_rule_info info;
 
 	policy_rule_info(p, rule, &info);
-	return json_pack("{s:o, s:o, s:i, s:s}", "rule", json_text(info.name), "file", json_text(info.file), "line", (int)info.line,
+	return json_pack("{s:o, s:o, s:i, s:s}", "rule", jsonout_text(info.name), "file", jsonout_text(info.file), "line", (int)info.line,
 		"action", info.deny ? "deny" : "allow");
 }
 
@@ -287,12 +283,15 @@ static json_t *
 test_json(const struct test *t, const struct policy *p)
 {
 	json_t *j = json_pack("{s:s, s:s, s:o, s:s, s:s}", "verdict", t->verdict.allow ? "allow" : "deny", "reason",
-		policy_why_text(t->verdict.why), "service", json_text(t->service), "principal", t->principal, "assurance",
+		policy_why_text(t->verdict.why), "service", jsonout_text(t->service), "principal", t->principal, "assurance",
 		policy_assurance_name(t->query.assurance));
 	json_t *near = json_array();
+	const char *meant = near_principal(t, p);
 
+	if (meant)
+		json_object_set_new(j, "did_you_mean", jsonout_text(meant));
 	if (t->query.path)
-		json_object_update_new(j, json_pack("{s:o, s:o}", "method", json_text(t->method), "path", json_text(t->normal)));
+		json_object_update_new(j, json_pack("{s:o, s:o}", "method", jsonout_text(t->method), "path", jsonout_text(t->normal)));
 	/* The rule that decided, or the one that came nearest. */
 	if (t->verdict.rule == POLICY_NO_ID)
 		json_object_set_new(j, "rule", json_null());
@@ -306,7 +305,7 @@ test_json(const struct test *t, const struct policy *p)
 			continue;
 		r = rule_json(p, t->near[i].rule);
 		text = explain(p, &t->near[i]);
-		json_object_set_new(r, "why_not", json_text(text));
+		json_object_set_new(r, "why_not", jsonout_text(text));
 		json_array_append_new(near, r);
 		mem_free(text);
 	}
@@ -352,9 +351,13 @@ static void
 print_test(const struct gwctl *g, const struct test *t, const struct policy *p)
 {
 	char *method = gwctl_safe(t->method ? t->method : ""), *path = gwctl_safe(t->normal ? t->normal : "");
+	const char *meant = near_principal(t, p);
 	struct policy_rule_info info;
 
-	printf("%s: %s\n", t->verdict.allow ? "allow" : "deny", policy_why_text(t->verdict.why));
+	if (t->verdict.allow)
+		puts("allow");
+	else
+		printf("deny: %s\n", policy_why_sentence(t->verdict.why));
 	printf("  principal   %s\n", t->principal[0] ? t->principal : "none");
 	printf("  assurance   %s\n", policy_assurance_name(t->query.assurance));
 	printf("  service     %s\n", policy_service_name(p, t->query.service));
@@ -369,6 +372,12 @@ print_test(const struct gwctl *g, const struct test *t, const struct policy *p)
 		printf("  rule        %s, %s:%u%s\n", name, file, info.line, decided_by_rule(t) ? "" : " (the nearest)");
 		mem_free(name);
 		mem_free(file);
+	}
+	if (meant) {
+		char *safe = gwctl_safe(meant);
+
+		printf("  no rule names this principal; did you mean \"%s\"?\n", safe);
+		mem_free(safe);
 	}
 	mem_free(method);
 	mem_free(path);
@@ -385,16 +394,16 @@ run_test(struct gwctl *g, int argc, char **argv)
 	if ((rc = test_options(g, &t, argc, argv)) != GWCTL_OK || (rc = test_principal(&t)) != GWCTL_OK)
 		return rc;
 	if (load(g, &l) < 0) {
-		rc = gwctl_print_errs(&l.errs);
+		gwctl_print_errs(&l.errs);
 		unload(&l);
-		return rc;
+		return GWCTL_NO_ANSWER;
 	}
 	if ((rc = test_request(&t, &l.policy)) == GWCTL_OK) {
 		policy_decide(&l.policy, &t.query, &t.verdict);
 		t.nnear = policy_explain(&l.policy, &t.query, t.principal, t.near);
 		rc = t.verdict.allow ? GWCTL_OK : GWCTL_FAILED;
 		if (g->json)
-			print_json(test_json(&t, &l.policy), rc);
+			jsonout_print(test_json(&t, &l.policy), rc);
 		else
 			print_test(g, &t, &l.policy);
 	}
@@ -412,7 +421,7 @@ list_json(const struct policy *p, uint32_t rule, enum policy_list which)
 	json_t *a = json_array();
 
 	for (size_t i = 0; i < n; i++)
-		json_array_append_new(a, json_text(policy_list_item(p, rule, which, i)));
+		json_array_append_new(a, jsonout_text(policy_list_item(p, rule, which, i)));
 	if (n == 0)
 		json_array_append_new(a, json_string("*"));
 	return a;
@@ -494,7 +503,7 @@ list_rules(const struct gwctl *g, const struct policy *p, const char *principal,
 				list_row(table, p, rule);
 		}
 	if (g->json)
-		print_json(json_incref(all), GWCTL_OK);
+		jsonout_print(json_incref(all), GWCTL_OK);
 	else
 		table_print(table, g->color);
 	json_decref(all);

@@ -170,7 +170,11 @@ print_journal(const struct gwctl *g, const json_t *j)
 		puts("not answering: nothing new may cross until it does");
 		return;
 	}
-	line("state", text(j, "state"));
+	if (!strcmp(text(j, "state"), "running"))
+		line("state", "running");
+	else
+		printf("%-10s %s: NOTHING CROSSES%s\n", "state", text(j, "state"),
+		    !strcmp(text(j, "state"), "no-space") ? " until there is room on its disk" : "; see the operator log");
 	printf("%-10s %lld, %lld exchanges open\n", "records", number(j, "records"), number(j, "inflight"));
 	line("segment", text(j, "segment"));
 	printf("%-10s %s used by it, %s free on its disk\n", "space", gwctl_bytes(a, (double)number(j, "segment_bytes")),
@@ -181,6 +185,20 @@ static int
 no_arguments(const char *command, int argc)
 {
 	return argc > 1 ? gwctl_usage(command, "%s takes no argument", command) : GWCTL_OK;
+}
+
+static void
+print_policy(const json_t *answer)
+{
+	char *digest = gwctl_safe(text(answer, "policy_digest"));
+	long long rules = number(answer, "policy_rules");
+
+	printf("\n%-10s generation %lld, ", "policy", number(answer, "policy_generation"));
+	if (rules)
+		printf("%lld rule%s, SHA-256 %.16s\n\n", rules, rules == 1 ? "" : "s", digest);
+	else
+		printf("no rules: NOTHING IS ALLOWED (gwctl policy check)\n\n");
+	mem_free(digest);
 }
 
 int
@@ -199,12 +217,11 @@ cmd_status(struct gwctl *g, int argc, char **argv)
 		s = mem_printf("sallyportd %s, up %s, config %s", text(answer, "version"), gwctl_age(age, (double)number(answer, "uptime_s")), text(answer, "config"));
 		line("daemon", s);
 		mem_free(s);
-		line("gateway", text(answer, "id"));
-		printf("%-10s %lld", "config", number(answer, "generation"));
+		line(strstr(text(answer, "id"), "/gateway/") ? "gateway" : "sidecar", text(answer, "id"));
+		printf("%-10s generation %lld", "config", number(answer, "generation"));
 		if (number(answer, "generations_draining"))
 			printf(", %lld older draining", number(answer, "generations_draining"));
-		printf("\n%-10s %lld: %lld rules, SHA-256 %.16s\n\n", "policy", number(answer, "policy_generation"), number(answer, "policy_rules"),
-		    text(answer, "policy_digest"));
+		print_policy(answer);
 		print_roles(g, json_object_get(answer, "roles"));
 		putchar('\n');
 		print_listeners(g, json_object_get(answer, "listeners"));
@@ -219,8 +236,8 @@ cmd_status(struct gwctl *g, int argc, char **argv)
 int
 cmd_peers(struct gwctl *g, int argc, char **argv)
 {
-	static const char *const headings[] = { "PEER", "DOMAIN", "GATEWAY", "ADDRESS", "STATE", "DIALLED", "ROLE", "WORKER", "UP", "RTT",
-		"STREAMS", "TLS" };
+	static const char *const headings[] = { "PEER", "DOMAIN", "GATEWAY", "ADDRESS", "STATE", "DIALLED", "CARRIES", "WORKER", "UP", "RTT",
+		"RUNNING", "TLS" };
 	static const unsigned flags[] = { 0, 0, 0, 0, 0, 0, 0, TABLE_RIGHT, TABLE_RIGHT, TABLE_RIGHT, TABLE_RIGHT, 0 };
 	json_t *answer, *p, *l;
 	struct table *t;
@@ -248,10 +265,13 @@ cmd_peers(struct gwctl *g, int argc, char **argv)
 				table_cell(t, "%s", text(l, "address"));
 				table_cell(t, "%s", text(l, "state"));
 				table_cell(t, "%s", !strcmp(text(l, "direction"), "dialled") ? "by us" : "by the peer");
-				table_cell(t, "%s", text(l, "role"));
+				table_cell(t, "%s", !strcmp(text(l, "role"), "client") ? "our calls" : "its calls");
 				table_cell(t, "%lld", number(l, "worker"));
 				table_cell(t, "%s", gwctl_age(age, (double)number(l, "age_s")));
-				table_cell(t, "%.1f ms", json_number_value(json_object_get(l, "rtt_ms")));
+				if (number(l, "rtt_ms"))
+					table_cell(t, "%lld ms", number(l, "rtt_ms"));
+				else
+					table_cell(t, "<1 ms");
 				table_cell(t, "%lld", number(l, "streams"));
 				table_cell(t, "%s %s", text(l, "cipher"), text(l, "group"));
 			}
@@ -282,18 +302,22 @@ cmd_services(struct gwctl *g, int argc, char **argv)
 	} else if (r == GWCTL_OK) {
 		t = table_new(headings, flags, 8);
 		json_array_foreach(json_object_get(answer, "services"), i, s) {
+			size_t n = json_array_size(json_object_get(s, "endpoints"));
+
 			table_cell(t, "%s", text(s, "name"));
 			table_cell(t, "%s", text(s, "host"));
 			table_cell(t, "%s", text(s, "kind"));
 			if (json_is_string(json_object_get(s, "via")))
-				table_cell(t, "peer %s", text(s, "via"));
+				table_cell(t, !strcmp(text(s, "via"), "uplink") ? "%s" : "peer %s", text(s, "via"));
 			else
-				table_cell(t, "%zu endpoints", json_array_size(json_object_get(s, "endpoints")));
+				table_cell(t, "%s", n == 1 ? text(json_array_get(json_object_get(s, "endpoints"), 0), "address") : "here:");
 			table_cell(t, "%lld", number(s, "active"));
 			table_cell(t, "%lld", number(s, "allowed"));
 			table_cell(t, "%lld", number(s, "denied"));
 			table_cell(t, "%lld", number(s, "failed"));
 			json_array_foreach(json_object_get(s, "endpoints"), k, e) {
+				if (n == 1)
+					break;
 				table_row(t, (const char *[]){ "", "", "", text(e, "address"), "", "", "", "" });
 			}
 		}

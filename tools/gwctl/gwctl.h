@@ -9,7 +9,13 @@
 #include "gateway/base/errs.h"
 
 /* Exit codes that scripts can trust. */
-enum { GWCTL_OK = 0, GWCTL_FAILED = 1 /* or denied */, GWCTL_USAGE = 2, GWCTL_UNREACHABLE = 3 };
+enum {
+	GWCTL_OK = 0,
+	GWCTL_FAILED = 1,      /* or denied, not sound, not balanced */
+	GWCTL_USAGE = 2,
+	GWCTL_UNREACHABLE = 3,
+	GWCTL_NO_ANSWER = 4,   /* of commands that answer yes or no: neither, because something that they need cannot be read */
+};
 
 struct gwctl {
 	const char *config_path; /* -c; never NULL */

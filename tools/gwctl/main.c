@@ -69,8 +69,9 @@ print_usage(FILE *to)
 	      "  -c, --config FILE    the configuration (" SALLYPORT_SYSCONFDIR "/sallyport.conf)\n"
 	      "  -s, --socket SOCKET  the daemon's admin socket (the one that the configuration names)\n"
 	      "      --json           answer in JSON, for programs\n\n"
-	      "Exit codes: 0 done, 1 failed or denied, 2 wrong usage, 3 the daemon cannot be reached.\n"
-	      "\"gwctl help COMMAND\" says more; see gwctl(1).\n", to);
+	      "Exit codes: 0 done, 1 failed or denied, 2 wrong usage, 3 the daemon cannot be reached,\n"
+	      "4 the question has no answer, because a file that it needs cannot be used.\n"
+	      "\"gwctl help COMMAND\" says more, as does --help after a command; see gwctl(1).\n", to);
 }
 
 int
@@ -89,6 +90,7 @@ cmd_help(struct gwctl *g, int argc, char **argv)
 		print_usage(stdout);
 		return GWCTL_OK;
 	}
+	/* More than two words are a command with its arguments. */
 	name = argc > 2 ? mem_printf("%s %s", argv[1], argv[2]) : mem_strdup(argv[1]);
 	n = strlen(name);
 	for (size_t i = 0; i < COMMANDS; i++) {
@@ -132,6 +134,26 @@ unknown(const char *word)
 	if (near)
 		return gwctl_usage(NULL, "there is no command \"%s\"; did you mean \"%s\"?", word, near);
 	return gwctl_usage(NULL, "there is no command \"%s\"", word);
+}
+
+/* "gwctl pki init x --help": the help of the longest command that these words begin with. */
+static bool
+wants_help(struct gwctl *g, int argc, char **argv, int *rc)
+{
+	char first[] = "help", *words[] = { first, argv[0], argc > 1 ? argv[1] : NULL, NULL };
+	bool found = false, known = false;
+
+	for (int i = 1; i < argc && strcmp(argv[i], "--"); i++)
+		found = found || !strcmp(argv[i], "--help") || !strcmp(argv[i], "-h");
+	if (!found)
+		return false;
+	for (size_t i = 0; argc > 1 && i < COMMANDS; i++) {
+		size_t n = strlen(argv[0]);
+
+		known = known || (!strncmp(commands[i].name, argv[0], n) && commands[i].name[n] == ' ' && !strcmp(commands[i].name + n + 1, argv[1]));
+	}
+	*rc = cmd_help(g, known ? 3 : 2, words);
+	return true;
 }
 
 /* --json may stand anywhere before "--". */
@@ -184,6 +206,8 @@ main(int argc, char **argv)
 	argc -= optind;
 	argv += optind;
 	optind = 0; /* glibc: begin anew */
+	if (wants_help(&g, argc, argv, &ch))
+		return ch;
 	for (size_t i = 0; i < COMMANDS; i++)
 		if (commands[i].run && !strcmp(commands[i].name, argv[0]))
 			return commands[i].run(&g, argc, argv);

@@ -114,6 +114,12 @@ int sample_exchange(struct ring *r, const struct uuid *id, unsigned attempt, uin
 	audit_event_u64(&e, AUDIT_F_BYTES_IN, s->bytes_in);
 	audit_event_u64(&e, AUDIT_F_BYTES_OUT, s->bytes_out);
 	audit_event_u64(&e, AUDIT_F_DURATION_US, s->duration_us);
+	if (s->uplink) {
+		char uplink[UUID_TEXT_LEN];
+
+		uuid_format(s->uplink, uplink);
+		audit_event_text(&e, AUDIT_F_UPLINK_EXCHANGE, uplink, UUID_TEXT_LEN);
+	}
 	audit_event_done(&e);
 	ring_commit(r, e.len);
 	return 0;

@@ -23,6 +23,7 @@ int sample_deny(struct ring *r, const char *client, uint64_t wall_us, uint64_t n
 struct sample_side {
 	const char *direction, *gateway, *principal, *host, *reason;
 	uint64_t status, bytes_in, bytes_out, duration_us;
+	const struct uuid *uplink; /* a sidecar's: its gateway's id of the exchange */
 };
 int sample_exchange(struct ring *r, const struct uuid *id, unsigned attempt, uint64_t wall_us, const struct sample_side *s);
 

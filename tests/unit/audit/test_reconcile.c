@@ -69,8 +69,8 @@ static int teardown(void **state)
 	return 0;
 }
 
-static const struct sample_side from = {"out", B_ID, SAMPLE_PRINCIPAL, "tax-svc.irs.svc", "complete", 200, 10, 1000, 3000};
-static const struct sample_side to = {"in", A_ID, SAMPLE_PRINCIPAL, "tax-svc.irs.svc:443", "complete", 200, 10, 1000, 1000};
+static const struct sample_side from = {"out", B_ID, SAMPLE_PRINCIPAL, "tax-svc.irs.svc", "complete", 200, 10, 1000, 3000, NULL};
+static const struct sample_side to = {"in", A_ID, SAMPLE_PRINCIPAL, "tax-svc.irs.svc:443", "complete", 200, 10, 1000, 1000, NULL};
 
 static void both(const struct sample_side *x, const struct sample_side *y)
 {
@@ -258,11 +258,47 @@ static void clock_offsets(void **state)
 	reconcile_free(&r);
 }
 
+/* A sidecar's ids are its own: its uplink_exchange joins. What else its gateway did is not missing from the sidecar's book. */
+static void sidecars(void **state)
+{
+	struct sample_side side = from, gateway = from;
+	struct reconcile_result r;
+	struct uuid id, far;
+
+	(void)state;
+	close_side(&a);
+	open_side(&a, "hud.example/permit-svc");
+	close_side(&b);
+	open_side(&b, &A_ID[9]);
+	gateway.gateway = B_ID;
+	side.gateway = NULL;
+	side.uplink = &far;
+	for (unsigned i = 0; i < 4; i++) {
+		uuid_make(&id, clock_wall_us());
+		uuid_make(&far, clock_wall_us());
+		side.bytes_out = i == 3 ? 999 : 1000;
+		assert_int_equal(sample_exchange(a.w, &id, 1, clock_wall_us(), &side), 0);
+		if (i > 0)
+			assert_int_equal(sample_exchange(b.w, &far, 1, clock_wall_us(), &gateway), 0);
+	}
+	both(NULL, &gateway); /* another caller's */
+	uuid_make(&id, clock_wall_us());
+	deny(&a, &id, "out", NULL);
+	run(&r);
+	assert_int_equal(r.both, 2);
+	assert_int_equal(r.elsewhere, 1);
+	assert_int_equal(r.denied, 1);
+	assert_int_equal(r.by_kind[RECONCILE_ONLY_A], 1);
+	assert_int_equal(r.by_kind[RECONCILE_BYTES], 1);
+	assert_int_equal(r.imbalances, 2);
+	reconcile_free(&r);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {T(balanced), T(imbalances), T(attempts), T(clock_offsets)};
+	const struct CMUnitTest tests[] = {T(balanced), T(imbalances), T(attempts), T(clock_offsets), T(sidecars)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
