@@ -111,6 +111,7 @@ AUDIT_TEST_O := tests/unit/audit/sample.o tests/unit/audit/book.o $(AUDIT_O) $(B
 $(foreach t,crash faults journal reconcile record ring tree verify,$(eval $(call unit,audit/test_$t,$(AUDIT_TEST_O),-lcrypto)))
 
 $(eval $(call unit,io/test_outq,gateway/io/outq.o gateway/base/mem.o,))
+$(foreach t,conn loop,$(eval $(call unit,io/test_$t,$(IO_O) $(BASE_O),-levent_core)))
 unit: $(addprefix $(B)/tests/unit/,$(UNIT))
 	$(Q)for t in $^; do $$t || exit 1; done
 
@@ -246,9 +247,9 @@ install: all
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/sbin/sallyportd $(DESTDIR)$(PREFIX)/bin/gwctl
 	for m in $(MAN); do rm -f $(DESTDIR)$(PREFIX)/share/man/man$${m##*.}/$${m##*/}; done
-	rm -rf $(DESTDIR)$(PREFIX)/share/doc/sallyport
 	rm -f $(DESTDIR)$(PREFIX)/lib/sysusers.d/sallyport.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/sallyport.conf \
 		$(DESTDIR)$(PREFIX)/lib/systemd/system/sallyportd.service
+	rm -rf $(DESTDIR)$(PREFIX)/share/doc/sallyport
 
 help:
 	@echo 'make            build build/sallyportd and build/gwctl'
