@@ -11,7 +11,10 @@
  */
 #include "gateway/config/config.h"
 
+#include <string.h>
+
 #include "gateway/base/mem.h"
+#include "gateway/base/spiffe.h"
 #include "gateway/config/check.h"
 #include "gateway/config/load.h"
 #include "gateway/config/lookup.h"
@@ -60,4 +63,24 @@ config_load(const char *path, struct errs *errs)
 		c = load_source(&s, path, true, errs);
 	source_fini(&s);
 	return c;
+}
+
+char *
+config_peek_domain(const char *path)
+{
+	struct errs errs;
+	struct source s;
+	config_t tree;
+	const char *text;
+	char *domain = NULL;
+
+	errs_init(&errs);
+	if (source_read(&s, path, path, SOURCE_CONFIG_MAX, &errs) == 0 && parse_tree(&tree, &s, &errs) == 0) {
+		if (config_lookup_string(&tree, "domain", &text) && spiffe_domain_valid(text, strlen(text)))
+			domain = mem_strdup(text);
+		config_destroy(&tree);
+	}
+	source_fini(&s);
+	errs_fini(&errs);
+	return domain;
 }

@@ -176,6 +176,8 @@ struct config {
  */
 struct config *config_load(const char *path, struct errs *errs);
 void config_free(struct config *c);
+/* The domain of a file that may have faults elsewhere: mem_free(); NULL when it cannot be parsed or has none. */
+char *config_peek_domain(const char *path);
 
 /* Rules of the files *.conf in policy_dir, in file-name order, compiled against the services. Returns 0 and the image, or -1. */
 int config_policy_compile(const struct config *c, uint64_t generation, struct buf *image, struct errs *errs);

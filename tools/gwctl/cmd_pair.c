@@ -166,7 +166,7 @@ fill_from_config(struct pairfile *p, const struct export *o, const char *config_
 	struct config *c = config_load(config_path, errs);
 
 	if (c == NULL) {
-		errs_add(errs, NULL, 0, "mend the configuration, or name everything: --gateway ID --bundle FILE --address IP:PORT");
+		errs_add(errs, NULL, 0, "correct the configuration, or say what would be taken from it: --gateway ID --bundle FILE --address IP:PORT");
 		return -1;
 	}
 	if (o->ngateways == 0)
@@ -364,17 +364,14 @@ parse_accept(struct gwctl *g, struct accept *o, int argc, char **argv)
 static char *
 own_domain(const struct gwctl *g, const struct accept *o, struct errs *errs)
 {
-	struct config *c;
-	char *domain = NULL;
+	char *domain;
 
 	if (o->domain)
 		return mem_strdup(o->domain);
-	c = config_load(g->config_path, errs);
-	if (c)
-		domain = mem_strdup(c->domain);
-	else
-		errs_add(errs, NULL, 0, "our own domain is not known: mend the configuration, or give --domain");
-	config_free(c);
+	/* The rest of the file may well be faulty: a peer's bundle that it names is what we are about to install. */
+	domain = config_peek_domain(g->config_path);
+	if (!domain)
+		errs_add(errs, NULL, 0, "our own domain is not known: %s says none; give --domain", g->config_path);
 	return domain;
 }
 

@@ -123,7 +123,7 @@ static const char sidecar_conf[] =
     "identity = { certificate = \"pki/workload.crt\"; key = \"pki/workload.key\"; bundle = \"pki/hud.example.pem\"; };\n"
     "uplink = { dial = [ \"10.1.0.1:443\", \"[2001:db8::1]:443\" ]; gateways = [ \"spiffe://hud.example/gateway/dmz1\",\n"
     "                                                        \"spiffe://hud.example/gateway/dmz2\" ]; links = 1;\n"
-    "           revocation = \"if-present\"; };\n"
+    "           revocation = \"off\"; };\n"
     "listeners = ( { name = \"local\"; address = \"127.0.0.1:8080\"; accept = [ \"plaintext\" ];\n"
     "                clients = ( { uid = 1000; principal = \"spiffe://hud.example/permit-svc\"; },\n"
     "                            { uid = \"1001\"; principal = \"spiffe://hud.example/permit-svc\"; } ); } );\n"
@@ -144,7 +144,7 @@ sidecar(void **state)
 	assert_int_equal(c->peers[0].ngateways, 2);
 	assert_int_equal(c->peers[0].ndial, 2);
 	assert_int_equal(c->peers[0].links, 1);
-	assert_int_equal(c->peers[0].revocation, CONFIG_REV_IF_PRESENT);
+	assert_int_equal(c->peers[0].revocation, CONFIG_REV_OFF);
 	assert_int_equal(c->services[0].peer_index, 0);
 	assert_int_equal(c->listeners[0].clients[0].uid, 1000);
 	assert_int_equal(c->listeners[0].clients[1].uid, 1001);
