@@ -157,7 +157,7 @@ static const char full_conf[] =
     "policy_context = \"env=prod; tier=1\";\n"
     "identity = { certificate = \"pki/gateway.crt\"; key = \"pki/gateway.key\"; bundle = \"pki/hud.example.pem\"; };\n"
     "inside = { certificate = \"pki/inside.crt\"; key = \"pki/inside.key\"; };\n"
-    "peers = ( { name = \"irs\"; domain = \"irs.example\"; bundle = \"peers/irs.example.pem\"; revocation = \"required\"; links = 64;\n"
+    "peers = ( { name = \"irs\"; domain = \"irs.example\"; bundle = \"peers/irs.example.pem\"; revocation = \"if-present\"; links = 64;\n"
     "            assert = [ \"uid\", \"address\", \"none\" ]; gateways = ( \"spiffe://irs.example/gateway/a\", \"spiffe://irs.example/gateway/b\" );\n"
     "            dial = [ \"203.0.113.20:443\" ]; dial_reverse = [ \"203.0.113.20:443\", \"203.0.113.21:8443\" ]; },\n"
     "          { name = \"gov\"; domain = \"gov.example\"; bundle = \"peers/gov.example.pem\"; gateways = [ \"spiffe://gov.example/gateway/a\" ]; } );\n"
@@ -190,7 +190,7 @@ full(void **state)
 	assert_string_equal(c->policy_context, "env=prod; tier=1");
 	assert_non_null(c->inside.certificate_pem);
 	assert_int_equal(c->npeers, 2);
-	assert_int_equal(c->peers[0].revocation, CONFIG_REV_REQUIRED);
+	assert_int_equal(c->peers[0].revocation, CONFIG_REV_IF_PRESENT);
 	assert_int_equal(c->peers[0].assert_mask, 1u << POLICY_UID | 1u << POLICY_ADDRESS | 1u << POLICY_NONE);
 	assert_int_equal(c->peers[0].ndial_reverse, 2);
 	assert_int_equal(c->peers[1].ndial, 0);
