@@ -50,12 +50,16 @@ THREADS=1 OURS=$build
 A_PORT=${A_PORT:-28080} B_PORT=${B_PORT:-28443} K_PORT=${K_PORT:-28081}
 export OURS
 
+# Two runs at a time would share ports and cores.
+exec 9>"${TMPDIR:-/tmp}/sallyport-bench.$(id -u).lock"
+flock -n 9 || { echo "bench: another run is under way; waiting for it" >&2; flock 9; }
+
 declare -A root=()
 say() { printf '%s\n' "$*" >&2; }
 spawn() {
 	local side=$1
 	shift
-	"$@" </dev/null >>"$RUN/$side.log" 2>&1 &
+	"$@" </dev/null >>"$RUN/$side.log" 2>&1 9>&- &
 	root[$side]=$!
 }
 family() { # process: it and everything below it
