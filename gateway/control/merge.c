@@ -87,6 +87,22 @@ add_number(json_t *to, const json_t *from, const char *key)
 	json_object_set_new(to, key, json_integer(sum));
 }
 
+/* Of what the workers say: the latest. */
+static void
+add_failure(json_t *peer, const json_t *failure)
+{
+	const json_t *had = json_object_get(peer, "last_failure");
+	json_t *f;
+
+	if (!peer || !json_is_object(failure))
+		return;
+	if (had && json_integer_value(json_object_get(had, "ago_s")) <= json_integer_value(json_object_get(failure, "ago_s")))
+		return;
+	f = json_copy((json_t *)(uintptr_t)failure);
+	json_object_del(f, "peer");
+	json_object_set_new(peer, "last_failure", f);
+}
+
 json_t *
 merge_peers(const struct control *c)
 {
@@ -119,6 +135,8 @@ merge_peers(const struct control *c)
 			json_object_set_new(l, "worker", json_integer(c->channels[i].index));
 			json_array_append_new(json_object_get(peer, "links"), l);
 		}
+		json_array_foreach(json_object_get(c->channels[i].status, "link_failures"), n, link)
+			add_failure(find_named(peers, "name", text_of(link, "peer")), link);
 	}
 	json_object_set_new(o, "peers", peers);
 	json_object_set_new(o, "not_answering", not_answering(c));

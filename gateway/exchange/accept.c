@@ -209,8 +209,7 @@ static void greeting_free(struct greeting *g, bool keep_conn)
 	in->handshakes--;
 	deadline_cancel(&g->limit);
 	if (!keep_conn) {
-		conn_fini(g->conn, false);
-		loop_dispose(in->gate->loop, g->conn);
+		conn_part(g->conn); /* an alert says why */
 		ingress_gone(&g->client);
 	}
 	loop_dispose(in->gate->loop, g);

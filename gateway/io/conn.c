@@ -171,6 +171,7 @@ static bool advance(struct conn *c)
 		case CONN_HS_WAIT:
 			return false;
 		case CONN_HS_FAILED:
+			c->refused = true;
 			close_with(c, "handshake");
 			return false;
 		case CONN_HS_DONE:
@@ -315,8 +316,20 @@ static const struct conn_ops parting_ops = {
 	.on_open = on_parting_drained, .on_input = on_parting_input, .on_drained = on_parting_drained, .on_close = on_parting_close,
 };
 
+/* A handshake failed and its alert is written: from here on a plain socket whose input is dropped. */
+static void revive(struct conn *c)
+{
+	c->layer->free(c->layer_ctx);
+	c->layer = NULL;
+	outq_reset(&c->out);
+	c->state = CONN_OPEN;
+	io_add(c->loop, &c->io, c->fd, on_io, c);
+}
+
 void conn_part(struct conn *c)
 {
+	if (c->refused && c->layer && c->fd >= 0)
+		revive(c);
 	if (c->state != CONN_OPEN || c->broken) {
 		parted(c);
 		return;

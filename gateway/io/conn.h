@@ -68,6 +68,7 @@ struct conn {
 	bool broken;       /* a read failed: on_close is owed */
 	bool borrowing;    /* in the settle list */
 	bool parting;      /* conn_part() has it */
+	bool refused;      /* its handshake failed */
 	bool wrote;        /* output moved since the write deadline was looked at */
 	uint32_t dropped;  /* bytes, then */
 	LIST_ENTRY(conn) settle;
@@ -86,7 +87,8 @@ void conn_set_layer(struct conn *c, const struct conn_layer *layer, void *ctx); 
 void conn_fini(struct conn *c, bool reset);
 /*
  * The same for a connection in heap memory that was told why it ends (a GOAWAY, an answer): what is queued is written, and what
- * still arrives is taken in and dropped for a moment, so that our close does not reset those words away. Frees c.
+ * still arrives is taken in and dropped for a moment, so that our close does not reset those words away. So does one whose
+ * handshake failed, for its alert: the layer goes at once. Frees c.
  */
 void conn_part(struct conn *c);
 void conn_kick(struct conn *c);        /* go on with a handshake that was parked */

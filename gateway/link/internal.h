@@ -39,6 +39,10 @@ struct link_peer {
 	size_t ndiallers;
 	struct ids *ids;
 	struct log_limit log;
+	struct {                  /* why the last link failed that came up no more; at_ms 0: none since one was ready */
+		uint64_t at_ms;
+		char reason[48], detail[192], address[ADDR_TEXT_MAX]; /* detail: escaped */
+	} failed;
 };
 
 struct dialler {

@@ -64,23 +64,38 @@ struct link *link_new(struct link_peer *p, struct dialler *d, bool client)
 	return l;
 }
 
+/* Not by intent: for the log and for who asks why there is no link. */
+static void remember(struct link *l, const char *why, const char *detail)
+{
+	struct link_peer *p = l->peer;
+	bool orderly = strcmp(why, "drained") == 0 || strcmp(why, "stopped") == 0;
+	char text[sizeof(p->failed.detail)], addr[ADDR_TEXT_MAX];
+	uint32_t suppressed = 0;
+
+	esc_text(text, sizeof(text), detail ? detail : "", detail ? strlen(detail) : 0);
+	addr_format(&l->addr, addr);
+	if (!orderly) {
+		p->failed.at_ms = loop_now(p->set->env.loop);
+		snprintf(p->failed.reason, sizeof(p->failed.reason), "%s", why);
+		memcpy(p->failed.detail, text, sizeof(text));
+		memcpy(p->failed.address, addr, sizeof(addr));
+	}
+	if (log_limit_ok(&p->log, 10, &suppressed))
+		(orderly ? log_info : log_warn)("link=%u peer=%s gateway=%s address=%s direction=%s state=%s reason=%s detail=\"%s\" suppressed=%u",
+		    l->number, p->cfg->name, l->gateway ? l->gateway : "-", addr, l->dialler ? "dialled" : "accepted", state_names[l->state], why, text,
+		    suppressed);
+}
+
 void link_close(struct link *l, const char *why, const char *detail)
 {
 	struct link_set *s = l->peer->set;
 	struct link_peer *p = l->peer;
 	bool was_up = l->ready_ms != 0;
-	uint32_t suppressed = 0;
 
 	if (l->state == L_GONE)
 		return;
 	link_note(l, was_up ? AUDIT_LINK_DOWN : AUDIT_REFUSED, why, detail);
-	if (log_limit_ok(&p->log, 10, &suppressed)) {
-		char text[160];
-
-		log_info("link=%u peer=%s gateway=%s state=%s reason=%s detail=\"%s\" suppressed=%u", l->number,
-		    p->cfg->name, l->gateway ? l->gateway : "-", state_names[l->state], why,
-		    esc_text(text, sizeof(text), detail ? detail : "", detail ? strlen(detail) : 0), suppressed);
-	}
+	remember(l, why, detail);
 	dial_down(l, false);
 	l->state = L_GONE;
 	deadline_cancel(&l->ping);
@@ -132,6 +147,7 @@ void link_ready_now(struct link *l)
 
 	l->state = L_READY;
 	l->ready_ms = loop_now(s->env.loop);
+	p->failed.at_ms = 0;
 	deadline_cancel(&l->limit);
 	deadline_set(s->q_ping, &l->ping);
 	if (l->dialler)
@@ -204,7 +220,7 @@ static void on_input(struct conn *c)
 	ssize_t n = conn_read(c, env->scratch, env->scratch_size);
 
 	if (n == 0) {
-		link_close(l, "closed", NULL);
+		link_close(l, "closed", l->dialler && l->state == L_HELLO ? "right after the handshake: does the far end list our gateway id?" : NULL);
 		return;
 	}
 	if (n < 0)
@@ -230,13 +246,15 @@ static void on_drained(struct conn *c)
 static void on_close(struct conn *c, const char *why)
 {
 	struct link *l = c->owner;
-	const char *detail = NULL;
+	const char *detail = NULL, *tls = "";
 
-	if (l->state == L_DIALLING && strcmp(why, "handshake") == 0) {
-		why = tls_failure(l->tls, &detail);
-	} else if (c->error) {
-		detail = strerror(c->error);
-	}
+	/* In TLS 1.3 the dialler's handshake is over before its certificate is judged: the alert that says why is read later. */
+	if (strcmp(why, "handshake") == 0 || strcmp(why, "reset") == 0)
+		tls = tls_failure(l->tls, &detail);
+	if (*tls)
+		why = tls;
+	else
+		detail = c->error ? strerror(c->error) : NULL;
 	link_close(l, why, detail);
 }
 
@@ -679,6 +697,27 @@ void link_status(const struct link_set *s, struct buf *out)
 			    l->far_known ? (int)l->far_worker : -1);
 			first = false;
 		}
+	}
+	buf_puts(out, "]");
+}
+
+void link_failures(const struct link_set *s, struct buf *out)
+{
+	bool first = true;
+
+	buf_puts(out, "[");
+	for (size_t i = 0; i < s->npeers; i++) {
+		const struct link_peer *p = &s->peers[i];
+		const char *c;
+
+		if (!p->failed.at_ms)
+			continue;
+		buf_printf(out, "%s{\"peer\":\"%s\",\"reason\":\"%s\",\"address\":\"%s\",\"ago_s\":%llu,\"detail\":\"", first ? "" : ",", p->cfg->name,
+		    p->failed.reason, p->failed.address, (unsigned long long)(loop_now(s->env.loop) - p->failed.at_ms) / 1000);
+		for (c = p->failed.detail; *c; c++) /* escaped: printable, but for what JSON itself takes otherwise */
+			buf_printf(out, *c == '"' || *c == '\\' ? "\\%c" : "%c", *c);
+		buf_puts(out, "\"}");
+		first = false;
 	}
 	buf_puts(out, "]");
 }

@@ -107,5 +107,7 @@ int link_peer(const struct link *l);
 
 /* JSON array of links, for status. */
 void link_status(const struct link_set *s, struct buf *out);
+/* JSON array: why the last link of a peer failed, of those of whom none came up since. */
+void link_failures(const struct link_set *s, struct buf *out);
 
 #endif

@@ -213,6 +213,8 @@ static void status(struct buf *out)
 	    (unsigned long long)g->ingress->accepted, (unsigned long long)g->ingress->refused, caller_table_count(g->callers),
 	    ring_refusal(g->ring, loop_now(w.loop)) ? ring_refusal(g->ring, loop_now(w.loop)) : "ok");
 	link_status(g->links, out);
+	buf_puts(out, ",\"link_failures\":");
+	link_failures(g->links, out);
 	buf_puts(out, ",\"services\":[");
 	for (size_t i = 0; i < w.config->nservices; i++) {
 		const struct gate_service *s = &g->services[i];

@@ -233,6 +233,30 @@ cmd_status(struct gwctl *g, int argc, char **argv)
 	return r;
 }
 
+/* Why there is no link, or fewer than there should be. */
+static void
+print_failures(const json_t *peers)
+{
+	bool first = true;
+	json_t *p, *f;
+	char age[32];
+	size_t i;
+
+	json_array_foreach(peers, i, p) {
+		char *s, *safe;
+
+		if (!(f = json_object_get(p, "last_failure")))
+			continue;
+		s = mem_printf("%s  %s  %s%s%s, %s ago", text(p, "name"), text(f, "address"), text(f, "reason"), text(f, "detail")[0] ? ": " : "",
+		    text(f, "detail"), gwctl_age(age, (double)number(f, "ago_s")));
+		safe = gwctl_safe(s);
+		printf("%s%s\n", first ? "\nLast failure of a link\n" : "", safe);
+		first = false;
+		mem_free(safe);
+		mem_free(s);
+	}
+}
+
 int
 cmd_peers(struct gwctl *g, int argc, char **argv)
 {
@@ -278,6 +302,7 @@ cmd_peers(struct gwctl *g, int argc, char **argv)
 		}
 		table_print(t, g->color);
 		table_free(t);
+		print_failures(json_object_get(answer, "peers"));
 		print_not_answering(answer);
 	}
 	json_decref(answer);
