@@ -112,6 +112,8 @@ $(foreach t,crash faults journal reconcile record ring tree verify,$(eval $(call
 
 $(eval $(call unit,io/test_outq,gateway/io/outq.o gateway/base/mem.o,))
 $(foreach t,conn loop,$(eval $(call unit,io/test_$t,$(IO_O) $(BASE_O),-levent_core)))
+HTTP2_TEST_O := tests/unit/http2/bed.o $(HTTP2_O) $(IO_O) $(HTTP1_O) $(BASE_O)
+$(foreach t,session hostile,$(eval $(call unit,http2/test_$t,$(HTTP2_TEST_O),-levent_core -lnghttp2)))
 unit: $(addprefix $(B)/tests/unit/,$(UNIT))
 	$(Q)for t in $^; do $$t || exit 1; done
 
