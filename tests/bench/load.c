@@ -597,10 +597,11 @@ static SSL_CTX *tls_context(void)
 static SSL *tls_ask(SSL_CTX *ctx, SSL *ssl, struct conn *c)
 {
 	char b[1024];
-	int n, got = 0;
+	int n, got = 0, one = 1;
 
 	if (!ssl) {
 		c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 		if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&opt.target, sizeof(opt.target))) {
 			fault(c, "connect: %s", strerror(errno));
 			return NULL;
