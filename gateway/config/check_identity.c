@@ -30,10 +30,9 @@ check_key(struct check *ck, char *const *member, const void *owner, const char *
 	}
 	if (st.st_mode & 07)
 		check_warn(ck, member, owner, "\"%s\" is a private key that every user may read or write; chmod 600 it", *member);
-	if (access(*member, R_OK) != 0) {
-		check_warn(ck, member, owner, "\"%s\": %s (as the user who runs this)", *member, strerror(errno));
+	/* Who may ask for the policy need not be who may start the daemon: that one is told when it opens the key. */
+	if (access(*member, R_OK) != 0)
 		return;
-	}
 	switch (pem ? keyfit_check(pem, *member) : KEYFIT_UNKNOWN) {
 	case KEYFIT_OTHER:
 		check_fault(ck, member, owner, "\"%s\" is not the key of the certificate \"%s\"; one of them belongs to another pair", *member,

@@ -14,6 +14,7 @@
 #include "gateway/base/mem.h"
 #include "gateway/config/config.h"
 #include "gateway/main/master.h"
+#include "gateway/main/reload.h"
 #include "gateway/main/roles.h"
 #include "gateway/process/child.h"
 #include "gateway/process/privs.h"
@@ -61,6 +62,7 @@ check(const char *path)
 	c = config_load(path, &errs);
 	if (c) {
 		check_users(c, &errs);
+		reload_check_keys(c, &errs);
 		config_policy_compile(c, 1, &image, &errs);
 	}
 	for (size_t i = 0; i < errs.n; i++)

@@ -250,7 +250,7 @@ lock(struct master *m, const struct config *c)
 static void
 make_dir(const char *path, mode_t mode)
 {
-	if (mkdir(path, mode) < 0 && errno != EEXIST)
+	if (mkdir(path, mode) < 0 && errno != EEXIST && errno != ENOENT) /* the latter: whoever opens it says so */
 		log_warn("%s: cannot create the directory: %m", path);
 }
 
@@ -280,7 +280,9 @@ open_journal_dir(struct master *m, const struct config *c)
 	make_dir(path, 0750);
 	m->journal_dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (m->journal_dir_fd < 0 || fstat(m->journal_dir_fd, &st) < 0) {
-		log_error("%s: cannot open the journal's directory: %m; create the directories above it, for example with \"systemd-tmpfiles --create sallyport.conf\"", path);
+		log_error("%s: cannot open the journal's directory: %m; %s", path, errno == ENOENT ?
+		    "create the directories above it, for example with \"systemd-tmpfiles --create sallyport.conf\"" :
+		    "it belongs to the user that the journal role runs as");
 		return -1;
 	}
 	if (!m->root)

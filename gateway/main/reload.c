@@ -2,6 +2,7 @@
 #include "gateway/main/reload.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -258,6 +259,21 @@ check_unchanged(const struct config *old, const struct config *new, struct errs 
 		errs_add(errs, new->file, 0, text, "user_prefix", old->user_prefix);
 }
 
+void
+reload_check_keys(const struct config *c, struct errs *errs)
+{
+	const char *const keys[] = { c->identity.key, c->inside.key };
+
+	for (int i = 0; i < 2; i++) {
+		int fd = keys[i] ? open(keys[i], O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK) : -1;
+
+		if (keys[i] && fd < 0)
+			errs_add(errs, c->file, 0, "cannot open the private key \"%s\": %s", keys[i], strerror(errno));
+		if (fd >= 0)
+			close(fd);
+	}
+}
+
 /* ---- the steps ---- */
 
 struct config *
@@ -268,6 +284,12 @@ reload_first(struct master *m)
 
 	errs_init(&errs);
 	c = config_load(m->config_path, &errs);
+	if (c)
+		reload_check_keys(c, &errs);
+	if (errs.errors) {
+		config_free(c);
+		c = NULL;
+	}
 	log_errs(&errs);
 	errs_fini(&errs);
 	m->reload->config = c;
@@ -283,8 +305,10 @@ begin(struct master *m)
 		notify_reloading();
 		log_info("reloading %s", m->config_path);
 		r->config = config_load(m->config_path, &r->errs);
-		if (r->config)
+		if (r->config) {
 			check_unchanged(m->current->config, r->config, &r->errs);
+			reload_check_keys(r->config, &r->errs);
+		}
 		if (!r->config || r->errs.errors) {
 			refused(m, "config");
 			return;

@@ -6,7 +6,9 @@
 #ifndef GATEWAY_MAIN_RELOAD_H
 #define GATEWAY_MAIN_RELOAD_H
 
+#include "gateway/base/errs.h"
 #include "gateway/base/log.h"
+#include "gateway/config/config.h"
 #include "gateway/main/master.h"
 
 struct reload *reload_new(struct master *m);
@@ -14,6 +16,9 @@ void reload_free(struct reload *r);
 
 /* The first config, before there is anything; then reload_request() goes on with it. NULL: faults were logged. */
 struct config *reload_first(struct master *m);
+
+/* Can the private keys be given to the keys role? A fault for each that cannot be opened. */
+void reload_check_keys(const struct config *c, struct errs *errs);
 
 /* Ask for a reload. from_control: answer request number "id" when it is over. One under way is followed by another. */
 void reload_request(struct master *m, bool from_control, uint32_t id);

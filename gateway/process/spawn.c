@@ -50,6 +50,8 @@ become(const struct spawn *s, int self_fd, int channel, char *const argv[], char
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGINT, SIG_IGN);
 	signal(SIGTERM, SIG_IGN);
+	signal(SIGUSR1, SIG_IGN); /* what scripts send to every process of a name */
+	signal(SIGUSR2, SIG_IGN);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	syscall(SYS_execveat, self_fd, "", argv, envp, AT_EMPTY_PATH);
