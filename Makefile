@@ -180,19 +180,22 @@ roles: $(addprefix $(B)/roles/,$(ROLES))
 # ---- what people type ------------------------------------------------------------------------
 # DEPS=no leaves packages alone. JOBS: how many compilers at once.
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
-MAKEQ := +$(Q)$(MAKE) --no-print-directory
+MAKEQ = +$(Q)$(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))
 
 deps:
 	$(Q)tools/deps.sh build
 check-deps:
 	$(Q)tools/deps.sh build test
+demo-deps:
+	$(Q)tools/deps.sh build demo
 bench-deps:
 	$(Q)tools/deps.sh build bench
 fuzz-deps:
 	$(Q)tools/deps.sh build fuzz
 
 # make demo [KEEP=1]
-demo:
+demo: demo-deps
+	$(MAKEQ) all $(B)/tools/demo/service
 	$(Q)tools/demo.sh $(if $(KEEP),-k) $(B)
 $(B)/tools/demo/service: $(B)/tools/demo/service.o
 	$(call say,LINK,$@)
@@ -201,7 +204,7 @@ $(B)/tools/demo/service: $(B)/tools/demo/service.o
 # make check [SAN=address,undefined] [SUITES="unit style e2e"] [TESTS="test_crossing.py -k chunked"]
 SUITES ?= unit style e2e
 check: check-deps
-	-$(MAKEQ) -k -j$(JOBS) check-build
+	-$(MAKEQ) -k check-build
 	$(Q)B=$(B) UNIT="$(UNIT)" ROLES="$(ROLES)" tests/run.sh $(SUITES) $(if $(TESTS),-- $(TESTS))
 check-build: all $(B)/tools/demo/service $(addprefix $(B)/tests/unit/,$(UNIT)) $(addprefix $(B)/roles/,$(ROLES))
 # The style checks alone.
@@ -210,13 +213,13 @@ checks:
 
 # make stress [SECONDS=40] [SEED=1]: both gateways and a sidecar, built with sanitizers, under callers and services that misbehave
 stress: check-deps
-	$(MAKEQ) -j$(JOBS) SAN=address,undefined all
+	$(MAKEQ) SAN=address,undefined all
 	$(Q)B=build/san-address-undefined /usr/bin/python3 tests/fault/stress.py -s $(if $(filter command%,$(origin SECONDS)),$(SECONDS),40) $(if $(SEED),--seed $(SEED))
 
 # make bench [ROUNDS=3] [PEERS="sallyport nghttpx"] [WORK="c64 down1"]
 ROUNDS ?= 3
 bench: bench-deps
-	$(MAKEQ) -j$(JOBS) all $(B)/tests/bench/load $(B)/tests/bench/origin
+	$(MAKEQ) all $(B)/tests/bench/load $(B)/tests/bench/origin
 	$(Q)tests/bench/bench.sh -b $(B) -r $(ROUNDS) $(if $(PEERS),-p "$(PEERS)") $(if $(WORK),-w "$(WORK)")
 $(B)/tests/bench/load: $(B)/tests/bench/load.o
 	$(call say,LINK,$@)
@@ -267,6 +270,6 @@ help:
 clean:
 	rm -rf build
 
-.PHONY: all unit fuzz clean roles deps check-deps bench-deps fuzz-deps demo check check-build checks bench install uninstall help
+.PHONY: all unit fuzz clean roles deps check-deps demo-deps bench-deps fuzz-deps demo check check-build checks bench install uninstall help
 .SECONDARY:
 -include $(shell find build -name '*.d' -type f 2>/dev/null)

@@ -9,11 +9,12 @@ keep=0
 [ "${1:-}" = -k ] && { keep=1; shift; }
 cd "$(dirname "$0")/.." || exit 2
 B=${1:-build}
-tools/deps.sh build demo || exit 1
-make --no-print-directory -j"$(nproc 2>/dev/null || echo 2)" all "$B/tools/demo/service" || exit 1
+if [ -z "${MAKELEVEL:-}" ]; then # called by hand: build, as the Makefile does
+	tools/deps.sh build demo && make --no-print-directory -j"$(nproc 2>/dev/null || echo 2)" all "$B/tools/demo/service" || exit 1
+fi
 
 sallyportd=$B/sallyportd gwctl=$B/gwctl
-D=$B/demo
+D=$B/demo pidfile=$B/demo.pids
 began=$SECONDS
 [ -t 1 ] && bold=$'\e[1m' dim=$'\e[2m' good=$'\e[32m' bad=$'\e[31m' plain=$'\e[0m' || bold='' dim='' good='' bad='' plain=''
 
@@ -43,14 +44,19 @@ finish() {
 		for log in "$D"/hud/log "$D"/irs/log; do [ -s "$log" ] && { echo "--- $log" >&2; tail -n 15 "$log" >&2; }; done
 	fi
 	stop
+	rm -f "$pidfile"
+	[ "$D" = "$B/demo" ] || rm -rf "$D"
 }
 trap finish EXIT
 trap 'exit 130' INT TERM HUP
 
 answers() { (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null; }
-if [ -s "$D/pids" ]; then
-	for p in $(cat "$D/pids"); do
-		[ -d "/proc/$p" ] && grep -qaE 'sallyportd|demo/service' "/proc/$p/cmdline" && die "one is still up; stop it with: kill $(cat "$D/pids")"
+if [ -s "$pidfile" ]; then
+	for p in $(cat "$pidfile"); do
+		if [ -d "/proc/$p" ] && grep -qaE 'sallyportd|demo/service' "/proc/$p/cmdline"; then
+			trap - EXIT
+			die "one is still up; stop it with: kill $(cat "$pidfile")"
+		fi
 	done
 fi
 if answers $hud $port || answers $irs $port; then
@@ -206,7 +212,7 @@ start() { # log, command...
 start "$D/service.log" "$B/tools/demo/service" $service 8080 5432
 start "$D/irs/log" "$sallyportd" -f -c "$D/irs/sallyport.conf"
 start "$D/hud/log" "$sallyportd" -f -c "$D/hud/sallyport.conf"
-echo "${pids[*]}" >"$D/pids"
+echo "${pids[*]}" >"$pidfile"
 up=0
 for _ in $(seq 150); do
 	for p in "${pids[@]}"; do kill -0 "$p" 2>/dev/null || die "a process ended"; done
@@ -278,4 +284,5 @@ if [ $keep = 1 ]; then
 	To stop it:
 	  kill ${pids[*]}
 	TEXT
+	[ "$D" = "$B/demo" ] || echo "and then: rm -r $D"
 fi
