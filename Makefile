@@ -195,8 +195,10 @@ fuzz-deps:
 
 # make demo [KEEP=1]
 demo: demo-deps
-	$(MAKEQ) all $(B)/tools/demo/service
+	$(MAKEQ) demo-build
 	$(Q)tools/demo.sh $(if $(KEEP),-k) $(B)
+demo-build: all $(B)/tools/demo/service
+	@:
 $(B)/tools/demo/service: $(B)/tools/demo/service.o
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
@@ -206,7 +208,8 @@ SUITES ?= unit style e2e
 check: check-deps
 	-$(MAKEQ) -k check-build
 	$(Q)B=$(B) UNIT="$(UNIT)" ROLES="$(ROLES)" tests/run.sh $(SUITES) $(if $(TESTS),-- $(TESTS))
-check-build: all $(B)/tools/demo/service $(addprefix $(B)/tests/unit/,$(UNIT)) $(addprefix $(B)/roles/,$(ROLES))
+check-build: demo-build $(addprefix $(B)/tests/unit/,$(UNIT)) $(addprefix $(B)/roles/,$(ROLES))
+	@:
 # The style checks alone.
 checks:
 	$(Q)B=$(B) tests/run.sh style
@@ -270,6 +273,6 @@ help:
 clean:
 	rm -rf build
 
-.PHONY: all unit fuzz clean roles deps check-deps demo-deps bench-deps fuzz-deps demo check check-build checks bench install uninstall help
+.PHONY: all unit fuzz clean roles deps check-deps demo-deps bench-deps fuzz-deps demo demo-build check check-build checks bench install uninstall help
 .SECONDARY:
 -include $(shell find build -name '*.d' -type f 2>/dev/null)

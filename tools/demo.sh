@@ -10,7 +10,7 @@ keep=0
 cd "$(dirname "$0")/.." || exit 2
 B=${1:-build}
 if [ -z "${MAKELEVEL:-}" ]; then # called by hand: build, as the Makefile does
-	tools/deps.sh build demo && make --no-print-directory -j"$(nproc 2>/dev/null || echo 2)" all "$B/tools/demo/service" || exit 1
+	tools/deps.sh build demo && make --no-print-directory -j"$(nproc 2>/dev/null || echo 2)" demo-build || exit 1
 fi
 
 sallyportd=$B/sallyportd gwctl=$B/gwctl
