@@ -45,7 +45,7 @@ TLS_O     := $(addprefix gateway/tls/, bio.o conn.o env.o layer.o verify.o)
 HTTP2_O   := $(addprefix gateway/http2/, block.o pool.o session.o stream.o)
 LINK_O      := $(addprefix gateway/link/, caller.o dial.o hello.o identity.o ids.o link.o)
 UPSTREAM_O := $(addprefix gateway/upstream/, http1.o tcp.o upstream.o)
-EXCHANGE_O := $(addprefix gateway/exchange/, accept.o books.o exchange.o h1.o h2.o owner.o tcp.o)
+EXCHANGE_O := $(addprefix gateway/exchange/, accept.o books.o exchange.o h1.o h2.o owner.o relay.o route.o tcp.o)
 CONTROL_O := $(addprefix gateway/control/, client.o command.o merge.o role.o)
 MAIN_O    := $(addprefix gateway/main/, children.o compile.o journal_main.o listen.o main.o master.o note.o notify.o reload.o roles.o status.o worker.o)
 GWCTL_O   := $(addprefix tools/gwctl/, cmd_audit.o cmd_audit_read.o cmd_config.o cmd_control.o cmd_pair.o cmd_pki.o cmd_policy.o \
@@ -105,7 +105,7 @@ $(foreach t,config docs faults policy_files,$(eval $(call unit,config/test_$(t),
 $(eval $(call unit,config/test_value,gateway/config/value.o gateway/config/host.o gateway/base/addr.o,))
 $(foreach t,http1 tcp,$(eval $(call unit,upstream/test_$t,tests/unit/upstream/bed.o $(UPSTREAM_O) $(IO_O) $(HTTP1_O) $(BASE_O),-levent_core)))
 $(eval $(call unit,exchange/test_owner,gateway/exchange/owner.o,))
-$(eval $(call unit,exchange/test_exchange,tests/unit/exchange/bed.o $(addprefix gateway/exchange/,exchange.o books.o) gateway/link/caller.o \
+$(eval $(call unit,exchange/test_exchange,tests/unit/exchange/bed.o $(addprefix gateway/exchange/,exchange.o relay.o route.o books.o) gateway/link/caller.o \
 	$(addprefix gateway/audit/,event.o ring.o) gateway/config/lookup.o pki/digest.o $(IO_O) $(POLICY_O) $(HTTP1_O) $(BASE_O),-levent_core -lcrypto))
 AUDIT_TEST_O := tests/unit/audit/sample.o tests/unit/audit/book.o $(AUDIT_O) $(BASE_O)
 $(foreach t,crash faults journal reconcile record ring tree verify,$(eval $(call unit,audit/test_$t,$(AUDIT_TEST_O),-lcrypto)))
