@@ -114,6 +114,8 @@ $(eval $(call unit,io/test_outq,gateway/io/outq.o gateway/base/mem.o,))
 $(foreach t,conn loop,$(eval $(call unit,io/test_$t,$(IO_O) $(BASE_O),-levent_core)))
 HTTP2_TEST_O := tests/unit/http2/bed.o $(HTTP2_O) $(IO_O) $(HTTP1_O) $(BASE_O)
 $(foreach t,session hostile,$(eval $(call unit,http2/test_$t,$(HTTP2_TEST_O),-levent_core -lnghttp2)))
+LINK_TEST_O := gateway/link/caller.o gateway/link/ids.o $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O)
+$(foreach t,caller ids,$(eval $(call unit,link/test_$t,$(LINK_TEST_O),-lcrypto)))
 unit: $(addprefix $(B)/tests/unit/,$(UNIT))
 	$(Q)for t in $^; do $$t || exit 1; done
 

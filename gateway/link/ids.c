@@ -9,6 +9,7 @@
 /* Two generations of a linear-probing set of 64-bit keyed hashes; the older is dropped as a whole. */
 #define ROTATE_MS 15000 /* longer than a retry can take: a silent link is noticed within 10 s */
 #define AHEAD_MS 3600000
+#define SKEW_MS 5000 /* between a peer's gateways: less than what is remembered */
 
 struct ids {
 	uint32_t max, slots;   /* slots: a power of two, at least twice max */
@@ -39,27 +40,24 @@ void ids_free(struct ids *s)
 	mem_free(s);
 }
 
-static bool lower(uint64_t *t, uint64_t to)
+static void lower(uint64_t *t, uint64_t to)
 {
-	if (*t <= to)
-		return false;
-	*t = to;
-	return true;
+	if (*t > to)
+		*t = to;
 }
 
 bool ids_clock(struct ids *s, uint64_t sender_ms, uint64_t now_ms)
 {
 	/* Ids are made up to a second ahead of a clock that stands still or was set back a little. */
 	uint64_t to = sender_ms > 1000 ? sender_ms - 1000 : 0;
-	bool back;
-
 	s->clock = sender_ms;
 	s->clock_at = now_ms;
-	if (s->newest <= sender_ms + 1000)
+	if (s->newest <= sender_ms + SKEW_MS)
 		return false;
 	lower(&s->newest, to);
-	back = lower(&s->floor[0], to);
-	return lower(&s->floor[1], to) || back;
+	lower(&s->floor[0], to);
+	lower(&s->floor[1], to);
+	return true;
 }
 
 static bool has(const uint64_t *set, uint32_t slots, uint64_t h)
