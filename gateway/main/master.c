@@ -401,6 +401,8 @@ watch_signals(struct master *m)
 	sigaddset(&set, SIGINT);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGUSR1, SIG_IGN); /* meant for other daemons: no reason to die */
+	signal(SIGUSR2, SIG_IGN);
 	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	return fd < 0 ? -1 : master_watch(m, &m->signals, fd, EPOLLIN, on_signal);
 }
