@@ -757,6 +757,8 @@ static void test_layer(void **state)
 	for (int i = 0; i < 2; i++)
 		timer_set(loop, &t[i], 20 + 20 * (uint64_t)i, kick, &a);
 	run_until_stopped();
+	for (int i = 0; i < 2; i++)
+		timer_cancel(&t[i]);
 	assert_int_equal(a.opened, 1);
 	assert_true(l.handshakes >= 3);
 	assert_memory_equal(a.got, words, sizeof(words));
