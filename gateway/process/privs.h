@@ -20,7 +20,8 @@ int privs_lookup(const char *prefix, unsigned role, uid_t *uid, gid_t *gid, char
 
 /*
  * Become that user for good: no supplementary groups, all three ids, no capability; then try to get back, which must
- * fail. keep_read: keep CAP_DAC_READ_SEARCH alone (the policy child, confined to its directory by Landlock).
+ * fail. keep_read: keep CAP_DAC_READ_SEARCH, or CAP_DAC_OVERRIDE where that is not to be had, or none (the policy child,
+ * whose sandbox opens files for reading only, and by Landlock those of its directory).
  * 0, or -1 with *why: the process must then exit.
  */
 int privs_drop(uid_t uid, gid_t gid, bool keep_read, const char **why);

@@ -7,11 +7,18 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/capability.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "gateway/process/privs.h"
+
+#define READ_SEARCH (1U << CAP_DAC_READ_SEARCH)
+#define OVERRIDE (1U << CAP_DAC_OVERRIDE)
 
 static void
 test_lookup(void **state)
@@ -81,17 +88,65 @@ drop_for_good(void)
 }
 
 static int
+caps(long call, struct __user_cap_data_struct data[2])
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3, .pid = 0 };
+
+	return (int)syscall(call, &head, data);
+}
+
+/* Without these rights, as root is in a container. */
+static int
+lose(uint32_t rights)
+{
+	struct __user_cap_data_struct data[2];
+
+	if (caps(SYS_capget, data) < 0)
+		return -1;
+	data[0].permitted &= ~rights;
+	data[0].effective &= ~rights;
+	return caps(SYS_capset, data);
+}
+
+static bool
+has(uint32_t right)
+{
+	struct __user_cap_data_struct data[2];
+
+	return caps(SYS_capget, data) == 0 && (data[0].permitted & right);
+}
+
+static int
 drop_but_read(void)
 {
 	const char *why = NULL;
+	bool reads_only = has(READ_SEARCH);
 
 	if (privs_drop(61005, 61005, true, &why) < 0)
 		return 1;
-	if (open("/etc/shadow", O_RDONLY) < 0) /* reading is what it kept, for Landlock to confine */
+	if (open("/etc/shadow", O_RDONLY) < 0) /* reading is what it kept, for the sandbox to confine */
 		return 2;
-	if (open("/etc/shadow", O_WRONLY) >= 0 || setuid(0) == 0 || chown("/", 61005, 61005) == 0)
+	if ((reads_only && open("/etc/shadow", O_WRONLY) >= 0) || setuid(0) == 0 || chown("/", 61005, 61005) == 0)
 		return 3;
 	return 0;
+}
+
+static int
+drop_in_a_container(void)
+{
+	return lose(READ_SEARCH) < 0 ? 9 : drop_but_read();
+}
+
+static int
+drop_with_nothing_to_keep(void)
+{
+	const char *why = NULL;
+
+	if (lose(READ_SEARCH | OVERRIDE) < 0)
+		return 9;
+	if (privs_drop(61005, 61005, true, &why) < 0)
+		return 1;
+	return open("/etc/shadow", O_RDONLY) >= 0 || has(READ_SEARCH | OVERRIDE) ? 2 : 0;
 }
 
 static int
@@ -124,6 +179,8 @@ test_drop(void **state)
 	}
 	assert_int_equal(in_child(drop_for_good), 0);
 	assert_int_equal(in_child(drop_but_read), 0);
+	assert_int_equal(in_child(drop_in_a_container), 0);
+	assert_int_equal(in_child(drop_with_nothing_to_keep), 0);
 }
 
 int
