@@ -103,7 +103,8 @@ hasnt() { ! has "$1"; }
 ok() { [ $code = 0 ]; }
 
 echo "${bold}Sallyport: hud.example ══ one port, mutual TLS ══ irs.example${plain}"
-echo "An application of hud.example calls services of irs.example. Both gateways decide, both keep a book."
+echo "An application of hud.example calls services of irs.example. Gateway A is hud.example's, B is irs.example's;"
+echo "both decide, both keep a book. Each command can be copied, once \"make demo KEEP=1\" leaves both up."
 
 # ---------------------------------------------------------------------------------------------
 title "Each domain makes its own CA, and certificates for its gateway and its application"
@@ -243,14 +244,14 @@ expect "gwctl tells the operator why" has 'deny'
 
 title "A call that gateway A allows, and gateway B alone denies: /v1/audit is not for other domains"
 run "$curl $result https://tax.irs.example/v1/audit"
-expect "403" has '\(status 403\)'
+expect "403, in the same words: which gateway denied, and why, is for the operators" has '\(status 403\)'
 run "$gwctl -c $D/hud/sallyport.conf policy test --principal spiffe://hud.example/permit-svc --service tax --method GET --path /v1/audit"
 expect "A would allow it" ok
 run "$gwctl -c $D/irs/sallyport.conf policy test --principal spiffe://hud.example/permit-svc --service tax --method GET --path /v1/audit"
 expect "B denies it" [ $code = 1 ]
 
 title "A raw TCP exchange: who calls is known by the user that owns the connection"
-run "exec 3<>/dev/tcp/$hud/5432; echo '100 for permit 7' >&3; head -n 1 <&3; exec 3>&-"
+run "bash -c \"exec 3<>/dev/tcp/$hud/5432; echo '100 for permit 7' >&3; head -n 1 <&3\""
 expect "the ledger's answer crossed" has '^booked: 100 for permit 7'
 
 title "Both books: unbroken, and they agree"
