@@ -382,6 +382,15 @@ def test_tcp_service_ends_first(pair, world, services):
     finally:
         pair.b.write(services=old)
         pair.b.reload()
+
+        def echoed():
+            try:
+                with pair.legacy(port=5432) as s:
+                    s.sendall(b"back")
+                    return s.recv(4) == b"back"
+            except OSError:
+                return False
+        wait("the usual endpoint by every worker", lambda: all(echoed() for _ in range(12)))
         srv.stop()
 
 

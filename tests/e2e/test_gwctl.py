@@ -100,3 +100,66 @@ def test_terminal_safety(pair):
     """Nothing that a caller wrote reaches a terminal raw."""
     pair.get("/%1b%5b2J", fields="")
     assert b"\x1b[2J" not in pair.a.ctl("audit", "tail").stdout
+
+
+def test_help_of_each_command():
+    """--help after any command, and an example that a reader can copy."""
+    names = ctl("help", "--names").stdout.decode().split("\n")[:-1]
+    assert len(names) > 20
+    for name in names:
+        p = ctl(*name.split(), "--help")
+        assert p.stdout.startswith(b"gwctl " + name.encode()), name
+    assert ctl("help", "frobnicate", check=False).returncode == 2
+
+
+def test_json_of_each_command(pair, folder):
+    """One valid document (or, of records, one a line), and nothing else, on standard output."""
+    pair.get("/json")
+    j, d = pair.a.json, folder() + "/pki"
+    assert j("config", "check") == {"ok": True, "faults": [], "warnings": [], "dropped": 0}
+    assert j("policy", "check")["ok"] and j("policy", "check")["rules"] == 3
+    assert j("config", "dump")["domain"] == "hud.example"
+    assert j("config", "dump")["peers"][0]["name"] == "irs"
+    assert isinstance(j("policy", "list"), list)
+    assert j("policy", "test", "--principal", APP, "--service", "echo")["verdict"] == "allow"
+    assert j("audit", "verify")["ok"] and "balanced" in j("audit", "reconcile", pair.a.folder + "/journal", pair.b.folder + "/journal")
+    assert j("log-level", "info")["ok"] and j("reload")["ok"] and j("version")["version"]
+    record = pair.a.exchange(path="/json")
+    for args in (("audit", "tail", "-n", "3"), ("audit", "show", record["exchange"])):
+        for l in pair.a.ctl("--json", *args).stdout.decode().splitlines():
+            assert json.loads(l)["msgid"]
+    for args in (("pki", "init", "lab.example", "--dir", d), ("pki", "issue", "gateway", "g", "--dir", d, "--out", d + "/g"),
+                 ("pki", "list", "--dir", d), ("pki", "show", d + "/g.crt"),
+                 ("pair", "export", "--gateway", "spiffe://lab.example/gateway/g", "--bundle", d + "/lab.example.pem", "--dir", d, "--out", d + "/l"),
+                 ("pair", "show", d + "/l")):
+        assert json.loads(ctl("--json", *args).stdout) is not None, args
+
+
+def test_no_answer_is_no_denial(pair, folder):
+    """Exit 4: neither yes nor no. A script that asks for a denial must not take a typo for one."""
+    ask = ["policy", "test", "--principal", APP, "--service"]
+    assert pair.a.ctl(*ask, "tax-svc", "--path", "/nope", check=False).returncode == 1
+    p = pair.a.ctl(*ask, "tax-scv", check=False)
+    assert p.returncode == 4 and b'did you mean "tax-svc"' in p.stderr
+    assert ctl(*ask, "tax-svc", check=False).returncode == 4
+    empty = folder()
+    assert ctl("audit", "verify", empty + "/none", check=False).returncode == 4
+    p = ctl("audit", "reconcile", empty, pair.a.folder + "/journal", check=False)
+    assert p.returncode == 4 and b"no journal is in this directory" in p.stderr
+
+
+def test_mistyped_principal(pair):
+    p = pair.a.ctl("policy", "test", "--principal", APP + "x", "--service", "echo", check=False)
+    assert p.returncode == 1 and b"did you mean" in p.stdout and APP.encode() in p.stdout
+
+
+def test_damaged_books_do_not_balance(pair, folder):
+    """Lines that are no records may have been anything."""
+    d = folder()
+    subprocess.run(["cp", "-r", pair.a.folder + "/journal/.", d], check=True)
+    log = sorted(f for f in os.listdir(d) if f.endswith(".log"))[0]
+    with open(d + "/" + log, "ab") as f:
+        f.write(b"\x1b[2Jnothing\n" * 3)
+    p = ctl("audit", "reconcile", d, pair.b.folder + "/journal", check=False)
+    assert p.returncode == 1 and b"NOT BALANCED" in p.stdout and b"\x1b" not in p.stdout
+    assert ctl("audit", "verify", d, check=False).returncode == 1
