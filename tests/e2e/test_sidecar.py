@@ -50,6 +50,9 @@ def test_call_over_a_unix_socket(pair, world, sidecar, origin):
     assert s["principal"] == SIDE
     # its book has an id of its own, and the gateway's, so that the two can be joined
     assert s["exchange"] != a["exchange"] == s["uplink_exchange"]
+    # which is what reconcile does; what else the gateway carried came from others
+    p = pair.a.ctl("audit", "reconcile", sidecar.folder + "/journal", pair.a.folder + "/journal")
+    assert b"1 exchange" in p.stdout and b" 0 imbalances" in p.stdout
 
 
 def test_call_over_loopback(pair, world, sidecar, origin):
