@@ -47,7 +47,7 @@ LINK_O      := $(addprefix gateway/link/, caller.o dial.o hello.o identity.o ids
 UPSTREAM_O := $(addprefix gateway/upstream/, http1.o tcp.o upstream.o)
 EXCHANGE_O := $(addprefix gateway/exchange/, accept.o books.o exchange.o h1.o h2.o owner.o relay.o route.o tcp.o)
 CONTROL_O := $(addprefix gateway/control/, client.o command.o merge.o role.o)
-MAIN_O    := $(addprefix gateway/main/, children.o compile.o journal_main.o listen.o main.o master.o note.o notify.o reload.o roles.o status.o worker.o)
+MAIN_O    := $(addprefix gateway/main/, children.o compile.o expiry.o journal_main.o listen.o main.o master.o note.o notify.o reload.o roles.o status.o worker.o)
 GWCTL_O   := $(addprefix tools/gwctl/, cmd_audit.o cmd_audit_read.o cmd_config.o cmd_control.o cmd_pair.o cmd_pki.o cmd_policy.o \
 	cmd_status.o gwctl.o jsonout.o main.o request.o socket_scan.o table.o)
 

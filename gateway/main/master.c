@@ -23,6 +23,7 @@
 #include "gateway/base/log.h"
 #include "gateway/base/mem.h"
 #include "gateway/main/children.h"
+#include "gateway/main/expiry.h"
 #include "gateway/main/listen.h"
 #include "gateway/main/note.h"
 #include "gateway/main/notify.h"
@@ -477,6 +478,7 @@ loop(struct master *m)
 
 		next = reload_tick(m, now);
 		next = master_tick_min(next, children_tick(m, now));
+		next = master_tick_min(next, expiry_tick(m, now));
 		go_on_stopping(m);
 		if (m->quit)
 			break;

@@ -121,6 +121,7 @@ struct master {
 	char policy_digest[65];
 	struct listen_store *listen;
 	struct reload *reload;
+	uint64_t expiry_ms;          /* when our certificates' ends are looked at next; 0: not yet set */
 	struct ring *ring;           /* producer 0; NULL before the first config */
 	int ring_fd;
 	enum { MASTER_STARTING, MASTER_RUNNING, MASTER_DRAINING, MASTER_STOPPING, MASTER_LAST /* journal only */ } state;

@@ -8,6 +8,7 @@
 
 #include "gateway/base/clock.h"
 #include "gateway/main/children.h"
+#include "gateway/main/expiry.h"
 #include "gateway/process/sandbox.h"
 
 #define REPLY_MAX (IPC_MAX_DATA - 16)
@@ -153,6 +154,9 @@ status_master(const struct master *m, struct buf *json)
 	if (m->current) {
 		json_object_set_new(o, "domain", text(m->current->config->domain));
 		json_object_set_new(o, "id", text(m->current->config->identity.id));
+		json_object_set_new(o, "certificate_not_after", json_integer((json_int_t)expiry_of(m->current->config->identity.certificate_pem)));
+		if (m->current->config->inside.certificate_pem)
+			json_object_set_new(o, "inside_not_after", json_integer((json_int_t)expiry_of(m->current->config->inside.certificate_pem)));
 		json_object_set_new(o, "listeners", listeners_json(m->current->config));
 	}
 	json_object_set_new(o, "roles", roles_json(m, now));

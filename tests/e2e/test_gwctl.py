@@ -22,6 +22,7 @@ def test_status_peers_services(pair):
         text = pair.a.ctl(sub).stdout
         assert text.strip() and b"\x1b" not in text
         assert json.loads(pair.a.ctl("--json", sub).stdout)
+    assert b"certificate until" in pair.a.ctl("status").stdout and pair.a.status()["certificate_not_after"] > 1700000000
     assert b"irs" in pair.a.ctl("peers").stdout
     assert b"tax-svc" in pair.a.ctl("services").stdout
 

@@ -203,9 +203,10 @@ static void reconcile_text(const struct gwctl *g, const struct reconcile_result 
 			printf("… and %" PRIu64 " more\n", r->imbalances - r->nfindings);
 		putchar('\n');
 	}
-	printf("%s: %" PRIu64 " exchanges in both books, %" PRIu64 " denied by their sender, %" PRIu64 " never reached the other side, "
+	printf("%s: %" PRIu64 " exchange%s in both books, %" PRIu64 " denied by their sender, %" PRIu64 " never reached the other side, "
 	       "%" PRIu64 " unfinished, %" PRIu64 " with other gateways, %" PRIu64 " imbalance%s\n",
-	    r->imbalances || r->bad_lines[0] || r->bad_lines[1] ? "NOT BALANCED" : "balanced", r->both, r->denied, r->unreached, r->unfinished, r->elsewhere, r->imbalances,
+	    r->imbalances || r->bad_lines[0] || r->bad_lines[1] ? "NOT BALANCED" : "balanced", r->both, r->both == 1 ? "" : "s",
+	    r->denied, r->unreached, r->unfinished, r->elsewhere, r->imbalances,
 	    r->imbalances == 1 ? "" : "s");
 	if (r->have_offset)
 		printf("clock of B less clock of A: %+.3f ms\n", (double)r->offset_us / 1000);

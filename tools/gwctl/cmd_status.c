@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "gateway/base/clock.h"
 #include "gateway/base/mem.h"
 #include "tools/gwctl/request.h"
 
@@ -187,6 +188,22 @@ no_arguments(const char *command, int argc)
 	return argc > 1 ? gwctl_usage(command, "%s takes no argument", command) : GWCTL_OK;
 }
 
+/* Until when, and how long that is. */
+static void
+print_expiry(const char *which, long long until)
+{
+	long long left = until - (long long)(clock_wall_us() / 1000000);
+	char when[CLOCK_RFC3339_LEN + 1], age[32];
+
+	if (!until)
+		return;
+	clock_rfc3339(when, (uint64_t)until * 1000000);
+	if (left > 0)
+		printf("%-10s certificate until %.19sZ, %s left\n", which, when, gwctl_age(age, (double)left));
+	else
+		printf("%-10s certificate EXPIRED at %.19sZ\n", which, when);
+}
+
 static void
 print_policy(const json_t *answer)
 {
@@ -218,6 +235,8 @@ cmd_status(struct gwctl *g, int argc, char **argv)
 		line("daemon", s);
 		mem_free(s);
 		line(strstr(text(answer, "id"), "/gateway/") ? "gateway" : "sidecar", text(answer, "id"));
+		print_expiry("", number(answer, "certificate_not_after"));
+		print_expiry("inside", number(answer, "inside_not_after"));
 		printf("%-10s generation %lld", "config", number(answer, "generation"));
 		if (number(answer, "generations_draining"))
 			printf(", %lld older draining", number(answer, "generations_draining"));
