@@ -150,6 +150,9 @@ $(eval $(call fuzz,keys_proto,gateway/keys/proto.o,))
 $(foreach t,audit_record audit_event audit_ring,$(eval $(call fuzz,$t,$(addprefix gateway/audit/, event.o parse.o record.o ring.o schema.o \
 	segment.o) $(BASE_O),)))
 
+$(eval $(call fuzz,h2,$(HTTP2_O) $(IO_O) $(HTTP1_O) $(BASE_O),-levent_core -lnghttp2))
+$(eval $(call fuzz,client_cert,$(LINK_TEST_O),-lcrypto))
+
 SECONDS ?= 60
 fuzz: $(addprefix $(FB)/fuzz_,$(FUZZ))
 	$(Q)for f in $(FUZZ); do mkdir -p build/corpus/$$f; \

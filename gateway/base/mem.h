@@ -20,4 +20,16 @@ char *mem_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void mem_wipe(void *p, size_t n);                /* not optimised away */
 void mem_free(void *p);                          /* NULL is a no-op */
 
+/* Whether freed objects may be kept in lists of their own: a sanitizer sees use after free only where they are not. */
+#if defined(__SANITIZE_ADDRESS__)
+#define MEM_LISTS 0
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define MEM_LISTS 0
+#endif
+#endif
+#ifndef MEM_LISTS
+#define MEM_LISTS 1
+#endif
+
 #endif

@@ -64,8 +64,9 @@ static bool pseudo(const char *name, size_t len, const char *v, uint32_t n)
 			return true;
 		}
 		if (memcmp(name, ":status", 7) == 0) {
+			/* nghttp2 has checked that it is three digits; RFC 9110 15: of which the first is 1 to 5. */
 			block.status = n == 3 ? (unsigned)((v[0] - '0') * 100 + (v[1] - '0') * 10 + (v[2] - '0')) : 0;
-			return true;
+			return block.status >= 100 && block.status <= 599;
 		}
 		break;
 	case 9:

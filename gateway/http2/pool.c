@@ -56,11 +56,12 @@ static void *pool_alloc(size_t n, void *ctx)
 
 static void pool_free(void *p, void *ctx)
 {
-	struct head *h = (struct head *)p - 1;
+	struct head *h;
 
 	(void)ctx;
 	if (!p)
 		return;
+	h = (struct head *)p - 1;
 	if (h->cls >= CLASSES || classes[h->cls].n >= KEEP) {
 		mem_free(h);
 		return;
@@ -83,12 +84,13 @@ static void *pool_calloc(size_t n, size_t size, void *ctx)
 
 static void *pool_realloc(void *p, size_t n, void *ctx)
 {
-	struct head *h = (struct head *)p - 1;
+	struct head *h;
 	size_t have;
 	void *to;
 
 	if (!p)
 		return pool_alloc(n, ctx);
+	h = (struct head *)p - 1;
 	have = h->cls < CLASSES ? ((size_t)SMALLEST << h->cls) - sizeof(*h) : h->size;
 	if (n <= have)
 		return p;
@@ -100,10 +102,7 @@ static void *pool_realloc(void *p, size_t n, void *ctx)
 
 nghttp2_mem *pool_mem(void)
 {
-#ifdef __SANITIZE_ADDRESS__
-	return NULL; /* the sanitizer sees each object only if it is one */
-#endif
 	static nghttp2_mem mem = { NULL, pool_alloc, pool_free, pool_calloc, pool_realloc };
 
-	return &mem;
+	return MEM_LISTS ? &mem : NULL;
 }

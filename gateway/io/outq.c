@@ -17,17 +17,7 @@ enum chunk_class { CHUNK_SMALL, CHUNK_LARGE, CHUNK_BORROWED, CHUNK_CLASSES };
 
 /* Sizes of the blocks, header included, and how many freed ones are kept. */
 static const size_t chunk_size[CHUNK_CLASSES] = { OUTQ_SMALL + 64, OUTQ_LARGE + 64, sizeof(struct chunk) };
-#if defined(__SANITIZE_ADDRESS__)
-#define KEEP(n) 0 /* so that use after free shows */
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define KEEP(n) 0
-#endif
-#endif
-#ifndef KEEP
-#define KEEP(n) (n)
-#endif
-static const unsigned chunk_keep[CHUNK_CLASSES] = { KEEP(2048), KEEP(256), KEEP(256) };
+static const unsigned chunk_keep[CHUNK_CLASSES] = { MEM_LISTS * 2048, MEM_LISTS * 256, MEM_LISTS * 256 };
 
 static struct {
 	struct chunk *free;

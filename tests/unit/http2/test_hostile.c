@@ -844,6 +844,49 @@ static void test_push_to_a_client(void **state)
 	assert_true(LIST_FIRST(&bed_client.calls)->aborted);
 }
 
+/* An answer whose status is none, or has fields that it must not have, is no answer. */
+static const struct {
+	const char *status, *name, *value;
+	bool good;
+} answers[] = {
+	{ "200", "x", "y", true }, { "599", "x", "y", true }, { "600", "x", "y", false }, { "003", "x", "y", false }, { "099", "x", "y", false },
+	{ "20", "x", "y", false }, { "2000", "x", "y", false }, { "2x0", "x", "y", false }, { "", "x", "y", false }, { "101", "x", "y", false },
+	{ "200", "connection", "close", false }, { "200", "x", "a\nb", false }, { "200", "X", "a", false }, { "200", ":path", "/", false },
+	{ "200", "transfer-encoding", "chunked", false }, { "204", "content-length", "1", false },
+};
+
+static bool answered(void)
+{
+	if (turn++ == 0)
+		bed_request("GET", "/", UINT64_MAX);
+	if (turn == 5) {
+		raw_frame(&raw, SETTINGS, 0, 0, "", 0);
+		field(":status", answers[which].status);
+		field(answers[which].name, answers[which].value);
+		raw_frame(&raw, HEADERS, END_HEADERS | END_STREAM, 1, block.p, block.n);
+		raw_send(&raw);
+	}
+	return turn > 5 && !LIST_FIRST(&bed_client.calls)->leg;
+}
+
+static void test_answers(void **state)
+{
+	for (which = 0; which < sizeof(answers) / sizeof(answers[0]); which++) {
+		struct call *c;
+		int sv[2];
+
+		bed_teardown(state);
+		setup(state);
+		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, sv), 0);
+		bed_open(&bed_client, sv[0], &bed_client_config);
+		bed_fd = sv[1];
+		bed_run(answered);
+		c = LIST_FIRST(&bed_client.calls);
+		if (c->aborted == answers[which].good || (c->status != 0) != answers[which].good || c->interim)
+			fail_msg("%s, %s: %s", answers[which].status, answers[which].name, answers[which].value);
+	}
+}
+
 /* ---- slow ---- */
 
 /* Case 18: a head that is begun and never ended; and a far end that says nothing at all. */
@@ -921,7 +964,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_cut_everywhere), TEST(test_octet_by_octet), TEST(test_malformed_requests), TEST(test_malformed_bodies),
 		TEST(test_floods), TEST(test_cancels_on_a_link), TEST(test_hpack_bomb), TEST(test_sizes), TEST(test_link_sizes),
-		TEST(test_connection_errors), TEST(test_no_http2), TEST(test_push_to_a_client), TEST(test_slow_heads),
+		TEST(test_connection_errors), TEST(test_no_http2), TEST(test_push_to_a_client), TEST(test_answers), TEST(test_slow_heads),
 		TEST(test_idle_is_not_slow), TEST(test_cut_block_is_small),
 	};
 
