@@ -22,9 +22,6 @@
 #define STATE_MAGIC "slystat1"
 #define STATE_MAX (1u << 30)
 
-/* Leaf hashes are written when there are so many, and with each checkpoint. */
-#define LEAVES_BATCH (64 * 1024)
-
 struct store {
 	struct store_options o;
 	struct store_sys sys;
@@ -631,8 +628,7 @@ enum store_result store_commit(struct store *s, const uint8_t *p, size_t n, cons
 		s->alloc_end = s->size;
 	s->unsaved += n;
 	buf_append(&s->leaves_due, leaves, records * DIGEST_LEN);
-	if (s->leaves_due.len >= LEAVES_BATCH)
-		flush_leaves(s); /* else with the next checkpoint: a system call per batch less */
+	flush_leaves(s);
 	return STORE_OK;
 }
 
@@ -671,7 +667,6 @@ enum store_result store_checkpoint(struct store *s)
 		return STORE_DEAD;
 	if (s->have_checkpoint && s->checkpointed == s->chain.seq)
 		return STORE_OK;
-	flush_leaves(s);
 	if (write_checkpoint(s, "checkpoint") != 0)
 		return result(s, errno);
 	s->checkpointed = s->chain.seq;
