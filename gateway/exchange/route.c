@@ -147,6 +147,8 @@ static unsigned put_via(struct exchange *x, struct h1_field *f, char mem[VIA_MAX
 		n += 2;
 	}
 	memcpy(mem + n, g->via, strlen(g->via));
+	if (strcmp(x->from.protocol, "h2") == 0)
+		memcpy(mem + n, "2.0", 3); /* as what it was received */
 	*f = exchange_field("via", 3, mem, n + strlen(g->via));
 	return 1;
 }
