@@ -452,7 +452,7 @@ struct stub *bed_ask(const struct bed_ask *a)
 	};
 	struct link_call call = { .caller = a->refusal ? NULL : app, .id = id, .attempt = 1, .refusal = a->refusal,
 		.refusal_status = a->refusal_status, .refusal_id = "" };
-	struct exchange_from from = { .listener = "l", .protocol = "h2", .default_port = 80, .tcp_service = a->raw,
+	struct exchange_from from = { .listener = "l", .protocol = a->from_link ? "h2" : "http/1.1", .default_port = 80, .tcp_service = a->raw,
 		.service = 2, .link = a->from_link ? (struct link *)(void *)link_stub[0] : NULL, .call = a->from_link ? &call : NULL };
 
 	assert_true(bed.nin <= sizeof(bed.in) / sizeof(bed.in[0]));
