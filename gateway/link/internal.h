@@ -2,7 +2,9 @@
 /*
  * What the files of this folder share.
  *
- *	link.c      a link's life, its connection and its HTTP/2 session; the set; exchanges out
+ *	link.c      a link's life, its connection and its HTTP/2 session
+ *	set.c       all of a worker's links; status
+ *	send.c      exchanges out
  *	dial.c      who is dialled when
  *	hello.c     the hello on the control authority
  *	identity.c  who calls: slots and chains, as sender and as receiver
@@ -112,6 +114,8 @@ void link_drain(struct link *l);
 /* The hello was said: exchanges may come and go. */
 void link_ready_now(struct link *l);
 extern const struct conn_ops link_conn_ops;
+extern const char *const link_state_names[]; /* by enum link_state */
+deadline_fn link_on_ping_due, link_on_limit, link_on_drain_limit, link_on_age; /* of ping, limit, limit when draining, age */
 
 static inline struct h1_field link_field(const char *name, const char *value, size_t len)
 {

@@ -8,18 +8,11 @@
 #include "gateway/base/mem.h"
 #include "gateway/tls/layer.h"
 
-#define IDS_MAX (1u << 20)
 /* Links that one peer may have dialled to this worker: more than its workers can want of us. */
 #define MAX_ACCEPTED 1024
-/* How much a link may have waiting for the socket before the next one is taken. */
-#define LINK_BUSY (64 * 1024)
 
-static const char *const state_names[] = { "dialling", "hello", "ready", "draining", "gone" };
+const char *const link_state_names[] = { "dialling", "hello", "ready", "draining", "gone" };
 
-static void on_ping_due(struct deadline *d);
-static void on_limit(struct deadline *d);
-static void on_drain_limit(struct deadline *d);
-static void on_age(struct deadline *d);
 static const struct h2_ops link_h2_ops;
 
 /* ---- records ---- */
@@ -82,7 +75,7 @@ static void remember(struct link *l, const char *why, const char *detail)
 	}
 	if (log_limit_ok(&p->log, 10, &suppressed))
 		(orderly ? log_info : log_warn)("link=%u peer=%s gateway=%s address=%s direction=%s state=%s reason=%s detail=\"%s\" suppressed=%u",
-		    l->number, p->cfg->name, l->gateway ? l->gateway : "-", addr, l->dialler ? "dialled" : "accepted", state_names[l->state], why, text,
+		    l->number, p->cfg->name, l->gateway ? l->gateway : "-", addr, l->dialler ? "dialled" : "accepted", link_state_names[l->state], why, text,
 		    suppressed);
 }
 
@@ -269,19 +262,19 @@ static struct link *link_from(struct deadline *d, size_t offset)
 	return (struct link *)((char *)d - offset);
 }
 
-static void on_limit(struct deadline *d)
+void link_on_limit(struct deadline *d)
 {
 	struct link *l = link_from(d, offsetof(struct link, limit));
 
-	link_close(l, "timeout", state_names[l->state]);
+	link_close(l, "timeout", link_state_names[l->state]);
 }
 
-static void on_drain_limit(struct deadline *d)
+void link_on_drain_limit(struct deadline *d)
 {
 	link_close(link_from(d, offsetof(struct link, limit)), "drain-deadline", NULL);
 }
 
-static void on_age(struct deadline *d)
+void link_on_age(struct deadline *d)
 {
 	struct link *l = link_from(d, offsetof(struct link, age));
 
@@ -289,7 +282,7 @@ static void on_age(struct deadline *d)
 	dial_check(l->peer);
 }
 
-static void on_ping_due(struct deadline *d)
+void link_on_ping_due(struct deadline *d)
 {
 	struct link *l = link_from(d, offsetof(struct link, ping));
 	struct link_set *s = l->peer->set;
@@ -393,88 +386,7 @@ static const struct h2_ops link_h2_ops = {
 	.on_settings = on_settings, .on_idle = on_idle, .on_room = on_room, .on_error = on_error,
 };
 
-/* ---- the set ---- */
-
-static void on_caller_free(void *ctx, struct caller *c)
-{
-	struct link_set *s = ctx;
-	struct link *l;
-
-	for (size_t i = 0; i < s->npeers; i++)
-		TAILQ_FOREACH(l, &s->peers[i].links, entry)
-			identity_forget_caller(l, c);
-}
-
-struct link_set *link_set_new(const struct link_env *env)
-{
-	struct link_set *s = mem_zalloc(sizeof(*s));
-	const struct config_limits *lim = &env->config->limits;
-
-	s->env = *env;
-	s->npeers = env->config->npeers;
-	s->peers = mem_array(s->npeers, sizeof(*s->peers));
-	s->q_ping = deadline_queue(env->loop, lim->ping_ms, on_ping_due);
-	s->q_handshake = deadline_queue(env->loop, lim->handshake_ms, on_limit);
-	s->q_age = deadline_queue(env->loop, lim->link_age_ms, on_age);
-	s->q_drain = deadline_queue(env->loop, lim->drain_ms, on_drain_limit);
-	for (size_t i = 0; i < s->npeers; i++) {
-		s->peers[i].set = s;
-		s->peers[i].cfg = &env->config->peers[i];
-		s->peers[i].index = (int)i;
-		s->peers[i].ids = ids_new(IDS_MAX);
-		TAILQ_INIT(&s->peers[i].links);
-		dial_init(&s->peers[i]);
-	}
-	caller_table_on_free(env->callers, on_caller_free, s);
-	return s;
-}
-
-void link_set_start(struct link_set *s)
-{
-	s->started = true;
-	for (size_t i = 0; i < s->npeers; i++)
-		dial_check(&s->peers[i]);
-}
-
-void link_set_drain(struct link_set *s, void (*on_empty)(void *ctx))
-{
-	struct link *l, *next;
-
-	s->draining = true;
-	s->on_empty = NULL;
-	for (size_t i = 0; i < s->npeers; i++) {
-		dial_stop(&s->peers[i]);
-		TAILQ_FOREACH_SAFE(l, &s->peers[i].links, entry, next)
-			link_drain(l);
-	}
-	s->on_empty = on_empty;
-	if (s->count == 0 && on_empty)
-		on_empty(s->env.ctx);
-}
-
-void link_set_free(struct link_set *s)
-{
-	struct link *l;
-
-	if (!s)
-		return;
-	s->draining = true;
-	s->on_empty = NULL;
-	for (size_t i = 0; i < s->npeers; i++) {
-		while ((l = TAILQ_FIRST(&s->peers[i].links)))
-			link_close(l, "stopped", NULL);
-		dial_fini(&s->peers[i]);
-		ids_free(s->peers[i].ids);
-	}
-	caller_table_on_free(s->env.callers, NULL, NULL);
-	mem_free(s->peers);
-	mem_free(s);
-}
-
-unsigned link_set_count(const struct link_set *s)
-{
-	return s->count;
-}
+/* ---- those that the peer dialled ---- */
 
 void link_accept(struct link_set *s, int peer, struct conn *c, struct tls_conn *tls, const struct addr *from)
 {
@@ -495,148 +407,7 @@ void link_accept(struct link_set *s, int peer, struct conn *c, struct tls_conn *
 		link_drain(l);
 }
 
-int link_peer_of(const struct config *c, const char *id)
-{
-	for (size_t i = 0; i < c->npeers; i++)
-		for (size_t k = 0; !c->peers[i].uplink && k < c->peers[i].ngateways; k++)
-			if (strcmp(c->peers[i].gateways[k], id) == 0)
-				return (int)i;
-	return -1;
-}
-
-/* ---- exchanges out ---- */
-
-/* The first link that is not busy: few links in use means many exchanges in one record and one system call. */
-static struct link *pick(const struct link_set *s, int peer, const struct link *avoid)
-{
-	struct link *l, *best = NULL;
-
-	TAILQ_FOREACH(l, &s->peers[peer].links, entry) {
-		if (!l->client || l->state != L_READY || l == avoid || !h2_open_ok(l->h2))
-			continue;
-		if (l->conn->out.bytes < LINK_BUSY && !l->aged && l->conn->writable)
-			return l;
-		if (!best || l->conn->out.bytes < best->conn->out.bytes)
-			best = l;
-	}
-	return best;
-}
-
-bool link_ready(const struct link_set *s, int peer)
-{
-	return pick(s, peer, NULL) != NULL;
-}
-
-static char *put_number(char *p, unsigned v)
-{
-	char digits[10];
-	int n = 0;
-
-	do
-		digits[n++] = (char)('0' + v % 10);
-	while (v /= 10);
-	while (n)
-		*p++ = digits[--n];
-	return p;
-}
-
-struct leg *link_exchange(struct link_set *s, int peer, const struct link *avoid, const struct leg_head *head,
-    const struct link_call *call, char *mem, const struct leg_events *ev, void *x)
-{
-	static const char letters[] = { [POLICY_NONE] = 'n', [POLICY_ADDRESS] = 'a', [POLICY_UID] = 'u', [POLICY_MTLS] = 'm' };
-	struct link *l = pick(s, peer, avoid);
-	struct h1_field fields[H2_MAX_FIELDS + 8];
-	struct caller *c = call->caller;
-	struct h2_stream *st;
-	struct h2_request r;
-	unsigned n = 0;
-	uint32_t lease = 0;
-	char *p = mem;
-
-	if (!l)
-		return NULL;
-	for (unsigned i = 0; i < head->nfields; i++)
-		if (!head->fields[i].hop)
-			fields[n++] = head->fields[i];
-	uuid_format(&call->id, p);
-	p += UUID_TEXT_LEN;
-	*p++ = ';';
-	p = put_number(p, call->attempt);
-	*p++ = ';';
-	if (s->peers[peer].cfg->uplink) {
-		/* Our certificate stands for whoever is mapped by uid; of others we say that they are known less well (DESIGN, sidecar). */
-		*p++ = c->assurance >= POLICY_UID ? 'm' : letters[c->assurance];
-	} else {
-		*p++ = letters[c->assurance];
-	}
-	if (!s->peers[peer].cfg->uplink && c->assurance != POLICY_NONE) {
-		struct slot *slot = identity_slot(l, c);
-
-		lease = slot->lease;
-		*p++ = ';';
-		p = put_number(p, slot->number);
-		if (!slot->confirmed && c->assurance != POLICY_MTLS) {
-			fields[n++] = link_field("sallyport-principal", c->id, c->id_len);
-		} else if (!slot->confirmed) {
-			fields[n++] = link_field("client-cert", c->client_cert, c->client_cert_len);
-			if (c->client_cert_chain_len)
-				fields[n++] = link_field("client-cert-chain", c->client_cert_chain, c->client_cert_chain_len);
-		}
-	}
-	fields[n] = link_field("sallyport-exchange", mem, (size_t)(p - mem));
-	fields[n++].id = H1_F_TRACEPARENT; /* changes every time: kept out of the compression table */
-	r = (struct h2_request){
-		.method = head->method, .method_len = head->method_len,
-		.scheme = head->path ? (head->https ? "https" : "http") : NULL, .scheme_len = head->https ? 5 : 4,
-		.authority = head->authority, .authority_len = head->authority_len,
-		.path = head->path, .path_len = head->path_len,
-		.fields = fields, .nfields = n, .end = head->end, .keep = true,
-	};
-	st = h2_request(l->h2, &r);
-	if (!st)
-		return NULL;
-	st->leg.ev = ev;
-	st->leg.x = x;
-	st->user = lease;
-	l->exchanges++;
-	return &st->leg;
-}
-
-struct link *link_of_leg(struct leg *l)
-{
-	return h2_owner(((struct h2_stream *)l)->h2);
-}
-
-void link_confirm(struct leg *leg, struct caller *c)
-{
-	identity_answered(link_of_leg(leg), c, (uint32_t)((struct h2_stream *)leg)->user, true);
-}
-
-void link_forget_slot(struct leg *leg, struct caller *c)
-{
-	identity_answered(link_of_leg(leg), c, (uint32_t)((struct h2_stream *)leg)->user, false);
-}
-
-const char *link_error(const struct leg_head *response, uint32_t *len)
-{
-	for (unsigned i = 0; i < response->nfields; i++)
-		if (response->fields[i].id == H1_F_IDENTITY && link_field_is(&response->fields[i], "sallyport-error")) {
-			*len = response->fields[i].value_len;
-			return response->fields[i].value;
-		}
-	return NULL;
-}
-
-bool link_exchange_id(const struct leg_head *response, struct uuid *id)
-{
-	for (unsigned i = 0; i < response->nfields; i++) {
-		const struct h1_field *f = &response->fields[i];
-
-		if (f->id == H1_F_IDENTITY && link_field_is(f, "sallyport-exchange"))
-			return uuid_parse(id, f->value, f->value_len) == 0;
-	}
-	return false;
-}
+/* ---- what is asked of one ---- */
 
 const char *link_gateway(const struct link *l)
 {
@@ -673,51 +444,4 @@ uint32_t link_number(const struct link *l)
 int link_peer(const struct link *l)
 {
 	return l->peer->index;
-}
-
-void link_status(const struct link_set *s, struct buf *out)
-{
-	bool first = true;
-
-	buf_puts(out, "[");
-	for (size_t i = 0; i < s->npeers; i++) {
-		struct link *l;
-
-		TAILQ_FOREACH(l, &s->peers[i].links, entry) {
-			char addr[ADDR_TEXT_MAX];
-
-			addr_format(&l->addr, addr);
-			buf_printf(out, "%s{\"peer\":\"%s\",\"number\":%u,\"gateway\":\"%s\",\"state\":\"%s\",\"direction\":\"%s\",\"role\":\"%s\","
-			    "\"age_s\":%llu,\"streams\":%u,\"exchanges\":%llu,\"rtt_ms\":%llu,\"address\":\"%s\",\"cipher\":\"%s\",\"group\":\"%s\",\"far_worker\":%d}",
-			    first ? "" : ",", l->peer->cfg->name, l->number, l->gateway ? l->gateway : "", state_names[l->state],
-			    l->dialler ? "dialled" : "accepted", l->client ? "client" : "server",
-			    (unsigned long long)(loop_now(s->env.loop) - l->since_ms) / 1000, l->h2 ? h2_streams(l->h2) : 0,
-			    (unsigned long long)l->exchanges, (unsigned long long)l->rtt_ms, addr,
-			    l->state >= L_HELLO ? tls_cipher(l->tls) : "", l->state >= L_HELLO ? tls_group(l->tls) : "",
-			    l->far_known ? (int)l->far_worker : -1);
-			first = false;
-		}
-	}
-	buf_puts(out, "]");
-}
-
-void link_failures(const struct link_set *s, struct buf *out)
-{
-	bool first = true;
-
-	buf_puts(out, "[");
-	for (size_t i = 0; i < s->npeers; i++) {
-		const struct link_peer *p = &s->peers[i];
-		const char *c;
-
-		if (!p->failed.at_ms)
-			continue;
-		buf_printf(out, "%s{\"peer\":\"%s\",\"reason\":\"%s\",\"address\":\"%s\",\"ago_s\":%llu,\"detail\":\"", first ? "" : ",", p->cfg->name,
-		    p->failed.reason, p->failed.address, (unsigned long long)(loop_now(s->env.loop) - p->failed.at_ms) / 1000);
-		for (c = p->failed.detail; *c; c++) /* escaped: printable, but for what JSON itself takes otherwise */
-			buf_printf(out, *c == '"' || *c == '\\' ? "\\%c" : "%c", *c);
-		buf_puts(out, "\"}");
-		first = false;
-	}
-	buf_puts(out, "]");
 }
