@@ -279,6 +279,7 @@ static void on_greeting_open(struct conn *c)
 	n = tls_peer_chain(gr->tls, chain, SVID_MAX_CHAIN);
 	caller_unref(g->callers, gr->client.caller);
 	gr->client.caller = caller_get_mtls(g->callers, peer, chain, n, -1);
+	tls_peer_forget(gr->tls); /* the caller has what matters of it */
 	greeting_free(gr, true);
 	if (tls_alpn(gr->tls) == TLS_ALPN_H2)
 		h2_ingress_start(c, &gr->client, gr->tls);

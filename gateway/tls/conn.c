@@ -360,6 +360,13 @@ tls_peer(const struct tls_conn *t)
 	return t->peer ? t->peer : &unknown;
 }
 
+void
+tls_peer_forget(struct tls_conn *t)
+{
+	mem_free(t->peer);
+	t->peer = NULL;
+}
+
 enum tls_alpn
 tls_alpn(const struct tls_conn *t)
 {

@@ -58,6 +58,8 @@ enum tls_status tls_handshake(struct tls_conn *t);
 const char *tls_failure(const struct tls_conn *t, const char **detail);
 /* What is known of the far end, after TLS_DONE or, as far as it got, TLS_FAILED. */
 const struct svid_info *tls_peer(const struct tls_conn *t);
+/* Whoever needed it has it: an idle connection need not keep it. tls_peer() knows nothing afterwards. */
+void tls_peer_forget(struct tls_conn *t);
 enum tls_alpn tls_alpn(const struct tls_conn *t);
 const char *tls_sni(const struct tls_conn *t);        /* NULL: none sent */
 const char *tls_group(const struct tls_conn *t);      /* key exchange group and cipher, for status */
