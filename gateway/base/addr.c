@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway/base/addr.h"
+#include "gateway/base/decimal.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -174,28 +175,14 @@ addr_cidr_overlap(const struct addr_cidr *a, const struct addr_cidr *b)
 	return a->family == b->family && prefix_equal(a->ip, b->ip, a->bits < b->bits ? a->bits : b->bits);
 }
 
-/* By hand: each exchange's record has an address, and printf is what it would cost most for. */
-static char *
-put_decimal(char *p, unsigned v)
-{
-	char digits[10];
-	int n = 0;
-
-	do
-		digits[n++] = (char)('0' + v % 10);
-	while (v /= 10);
-	while (n)
-		*p++ = digits[--n];
-	return p;
-}
-
+/* By hand: each exchange's record has an address. */
 static char *
 put_v4(char *p, const uint8_t ip[4])
 {
 	for (int i = 0; i < 4; i++) {
 		if (i)
 			*p++ = '.';
-		p = put_decimal(p, ip[i]);
+		p = decimal_put(p, ip[i]);
 	}
 	return p;
 }
@@ -227,7 +214,7 @@ addr_format(const struct addr *a, char out[ADDR_TEXT_MAX])
 	if (family == AF_INET) {
 		p = put_v4(out, ip);
 		*p++ = ':';
-		*put_decimal(p, addr_port(a)) = '\0';
+		*decimal_put(p, addr_port(a)) = '\0';
 		return;
 	}
 	addr_format_ip(a, ip_text);

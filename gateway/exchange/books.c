@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "gateway/base/decimal.h"
 #include "gateway/base/log.h"
 
 /* Room that an event may need: its fields are cut to AUDIT_TEXT_MAX each, most are short. */
@@ -50,9 +51,6 @@ static void put_rule(struct audit_event *e, const struct gate *g, uint32_t rule)
 	struct policy_rule_info info;
 	char at[256], *p = at;
 	size_t n;
-	uint32_t line;
-	char digits[12];
-	int k = 0;
 
 	if (rule == POLICY_NO_ID)
 		return;
@@ -64,12 +62,7 @@ static void put_rule(struct audit_event *e, const struct gate *g, uint32_t rule)
 	memcpy(p, info.file, n);
 	p += n;
 	*p++ = ':';
-	line = info.line;
-	do
-		digits[k++] = (char)('0' + line % 10);
-	while (line /= 10);
-	while (k)
-		*p++ = digits[--k];
+	p = decimal_put(p, info.line);
 	audit_event_text(e, AUDIT_F_RULE_AT, at, (size_t)(p - at));
 }
 

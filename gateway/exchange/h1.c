@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "gateway/base/decimal.h"
 #include "gateway/base/log.h"
 #include "gateway/base/mem.h"
 #include "gateway/exchange/ingress.h"
@@ -489,16 +490,8 @@ static void leg_head(struct leg *l, const struct leg_head *r)
 			if (!has_length && !h->head_method && r->status != 204 && r->status != 304)
 				p = put(p, "content-length: 0\r\n", 19);
 		} else if (r->length != LEG_NO_LENGTH) {
-			char digits[24];
-			int n = 0;
-			uint64_t v = r->length;
-
-			do
-				digits[n++] = (char)('0' + v % 10);
-			while (v /= 10);
 			p = put(p, "content-length: ", 16);
-			while (n)
-				*p++ = digits[--n];
+			p = decimal_put(p, r->length);
 			p = put(p, "\r\n", 2);
 		} else if (h->http10) {
 			h->until_close = true;

@@ -7,7 +7,7 @@
 
 #include "gateway/base/addr.h"
 
-/* Opens the netlink socket; before the sandbox forbids it is not needed, for it allows this one family. 0 or -1. */
+/* Opens the netlink socket, the one of its family that a worker's sandbox allows; owner_of() does it when needed. 0 or -1. */
 int owner_init(void);
 /* fd: the accepted connection; from: its far end. 0 and *uid, or -1 when the kernel does not tell. Does not wait. */
 int owner_of(int fd, const struct addr *from, uint32_t *uid);

@@ -108,7 +108,7 @@ struct h2_request {
 	bool keep;
 };
 struct h2_stream *h2_request(struct h2 *h, const struct h2_request *r);
-/* Is this path one of h2's own legs? For the exchange's borrowed data. */
+/* A stream as a leg. */
 extern const struct leg_ops h2_stream_ops;
 
 /* RFC 9113 7 */

@@ -25,7 +25,7 @@ struct caller {
 	uint8_t key[32];               /* mtls: SHA-256 over its chain, by which it was interned; others by id */
 	int64_t not_after;             /* mtls: seconds since the epoch; else INT64_MAX */
 	char *cert_text;               /* mtls: serial and SHA-256 for the journal; NULL */
-	/* mtls: RFC 9440 values, made at first use: a Byte Sequence, and a List of them */
+	/* mtls: RFC 9440 values, made with it: a Byte Sequence, and a List of them */
 	char *client_cert, *client_cert_chain;
 	size_t client_cert_len, client_cert_chain_len;
 	/* the class in the policy generation it was looked up in */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Exchanges out: by which link, and what travels beside the head. */
+#include "gateway/base/decimal.h"
 #include "gateway/link/internal.h"
 
 /* How much a link may have waiting for the socket before the next one is taken. */
@@ -26,19 +27,6 @@ bool link_ready(const struct link_set *s, int peer)
 	return pick(s, peer, NULL) != NULL;
 }
 
-static char *put_number(char *p, unsigned v)
-{
-	char digits[10];
-	int n = 0;
-
-	do
-		digits[n++] = (char)('0' + v % 10);
-	while (v /= 10);
-	while (n)
-		*p++ = digits[--n];
-	return p;
-}
-
 struct leg *link_exchange(struct link_set *s, int peer, const struct link *avoid, const struct leg_head *head,
     const struct link_call *call, char *mem, const struct leg_events *ev, void *x)
 {
@@ -60,7 +48,7 @@ struct leg *link_exchange(struct link_set *s, int peer, const struct link *avoid
 	uuid_format(&call->id, p);
 	p += UUID_TEXT_LEN;
 	*p++ = ';';
-	p = put_number(p, call->attempt);
+	p = decimal_put(p, call->attempt);
 	*p++ = ';';
 	if (s->peers[peer].cfg->uplink) {
 		/* Our certificate stands for whoever is mapped by uid; of others we say that they are known less well (DESIGN, sidecar). */
@@ -73,7 +61,7 @@ struct leg *link_exchange(struct link_set *s, int peer, const struct link *avoid
 
 		lease = slot->lease;
 		*p++ = ';';
-		p = put_number(p, slot->number);
+		p = decimal_put(p, slot->number);
 		if (!slot->confirmed && c->assurance != POLICY_MTLS) {
 			fields[n++] = link_field("sallyport-principal", c->id, c->id_len);
 		} else if (!slot->confirmed) {

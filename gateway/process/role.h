@@ -22,7 +22,7 @@ enum role_fd {
 	ROLE_FD_KEY,          /* keys: a private key file, read-only; arg: key number */
 	ROLE_FD_JOURNAL_DIR,  /* journal: the directory */
 	ROLE_FD_CONTROL,      /* control: the listening admin socket */
-	ROLE_FD_POLICY_DIR, ROLE_FD_MAX = 16,
+	ROLE_FD_MAX = 16,
 };
 
 /* Messages master <-> children; ranges for each pair of roles so that a table can check them. */

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "gateway/base/decimal.h"
 #include "gateway/base/mem.h"
 #include "gateway/upstream/internal.h"
 
@@ -391,16 +392,8 @@ static void write_head(struct up_http *u, const struct leg_head *h)
 			u->chunked = true;
 			p = put(p, "transfer-encoding: chunked\r\n", 28);
 		} else {
-			char digits[24];
-			int n = 0;
-			uint64_t v = h->length;
-
-			do
-				digits[n++] = (char)('0' + v % 10);
-			while (v /= 10);
 			p = put(p, "content-length: ", 16);
-			while (n)
-				*p++ = digits[--n];
+			p = decimal_put(p, h->length);
 			p = put(p, "\r\n", 2);
 		}
 	}
