@@ -92,6 +92,7 @@ static ssize_t write_some(struct conn *c)
 					continue;
 				if (errno != EAGAIN) {
 					c->error = errno;
+					c->send_failed = true;
 					return -2;
 				}
 				n = -1;
@@ -185,10 +186,23 @@ static bool advance(struct conn *c)
 	return c->state == CONN_OPEN;
 }
 
+/* Sending failed: what the far end said before it went is still in the socket, then conn_read() fails. */
+static void hear_out(struct conn *c)
+{
+	c->send_failed = true;
+	c->readable = c->hup = c->resume = true;
+}
+
 static bool flush_out(struct conn *c)
 {
 	ssize_t n = write_some(c);
 
+	if (n == -2 && c->hear_out && !c->layer) {
+		outq_reset(&c->out);
+		deadline_cancel(&c->write_deadline);
+		hear_out(c);
+		return true;
+	}
 	if (n == -2) {
 		close_with(c, "reset");
 		return false;
@@ -387,6 +401,13 @@ ssize_t conn_read(struct conn *c, void *p, size_t n)
 		loop_later(c->loop, &c->flush);
 		return -2;
 	}
+	if (got == 0 && c->send_failed) {
+		/* The failed send took the socket's error with it: this is a reset, and no FIN. */
+		c->readable = false;
+		c->broken = true;
+		loop_later(c->loop, &c->flush);
+		return -2;
+	}
 	if (got == 0)
 		c->readable = false;
 	else if ((size_t)got < n && !c->hup)
@@ -410,7 +431,10 @@ void conn_check(struct conn *c)
 		return;
 	if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &err, &len) == 0 && err) {
 		c->error = err;
-		c->broken = true;
+		if (c->layer)
+			c->broken = true;
+		else
+			hear_out(c); /* more may have come before it, after the owner's last read */
 		loop_later(c->loop, &c->flush);
 	}
 }

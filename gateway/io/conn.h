@@ -65,6 +65,8 @@ struct conn {
 	bool shut_done;
 	bool resume;       /* on_input is owed at the end of the turn */
 	bool read_waits;   /* reading goes on when the socket takes output */
+	bool hear_out;     /* set by the owner of a plain socket: when a write fails, what has arrived is read before on_close */
+	bool send_failed;  /* it has: the end of input is a reset */
 	bool broken;       /* a read failed: on_close is owed */
 	bool borrowing;    /* in the settle list */
 	bool parting;      /* conn_part() has it */

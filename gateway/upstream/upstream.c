@@ -82,6 +82,7 @@ void up_conn_init(struct upstream_set *s, struct conn *c, int fd, const struct c
 	c->was_full = old.was_full;
 	c->tell_empty = old.tell_empty;
 	c->shut_wanted = old.shut_wanted;
+	c->hear_out = true; /* RFC 9112 9.5: an answer may come before the end of the request, with a reset behind it */
 	conn_write_timeout(c, s->env.config->limits.write_ms);
 }
 

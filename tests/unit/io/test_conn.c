@@ -393,6 +393,39 @@ static void test_reset_with_last_octets(void **state)
 	finish(&b);
 }
 
+static void write_then_resume(struct end *e)
+{
+	conn_resume(e->c);
+	e->on_drained = NULL;
+}
+
+/* RFC 9112 9.5: a write fails before the last words were read. They are, and the end is a reset, whatever the socket says of it. */
+static void test_last_words_before_a_failed_write(void **state)
+{
+	struct linger lg = { 1, 0 };
+	struct end b;
+	int sv[2];
+
+	(void)state;
+	tcp_pair(sv);
+	make(&b, sv[1], false);
+	b.c->hear_out = true;
+	conn_pause(b.c);
+	b.until = is_closed;
+	b.on_drained = write_then_resume;
+	assert_int_equal(write(sv[0], "last", 4), 4);
+	setsockopt(sv[0], SOL_SOCKET, SO_LINGER, &lg, sizeof(lg));
+	close(sv[0]);
+	conn_write(b.c, "more", 4);
+	conn_tell_empty(b.c);
+	run_until_stopped();
+	assert_int_equal(b.ngot, 4);
+	assert_memory_equal(b.got, "last", 4);
+	assert_false(b.eof);
+	assert_string_equal(b.why, "reset");
+	finish(&b);
+}
+
 static void test_connect_fails(void **state)
 {
 	struct sockaddr_in sin = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
@@ -793,7 +826,7 @@ int main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_bulk), TEST(test_bulk_small_reads_tcp), TEST(test_half_close), TEST(test_reset),
-		TEST(test_reset_with_last_octets), TEST(test_connect_fails), TEST(test_queued_before_open), TEST(test_write_timeout),
+		TEST(test_reset_with_last_octets), TEST(test_last_words_before_a_failed_write), TEST(test_connect_fails), TEST(test_queued_before_open), TEST(test_write_timeout),
 		TEST(test_settled_output_ends_the_deadline), TEST(test_slow_progress), TEST(test_part), TEST(test_part_is_bounded),
 		TEST(test_tell_empty), TEST(test_free_in_callbacks), TEST(test_layer), TEST(test_layer_fails),
 	};
