@@ -215,24 +215,36 @@ static void greeting_free(struct greeting *g, bool keep_conn)
 	loop_dispose(in->gate->loop, g);
 }
 
-static void refuse(struct greeting *gr, const char *reason, const char *detail, bool alert)
+static void note(const struct ingress_client *c, const char *event, const char *id, const char *reason, const char *detail, bool alert)
 {
-	struct ingress *in = gr->client.listener->ingress;
-	const struct svid_info *peer = tls_peer(gr->tls);
 	static struct log_limit limit;
 	uint32_t suppressed;
 
-	in->refused++;
-	gate_note(in->gate, alert ? AUDIT_ALERT : AUDIT_REFUSED, gr->client.listener->cfg->name, &gr->client.from,
-	    peer ? peer->id : NULL, reason, detail);
+	gate_note(c->listener->ingress->gate, alert ? AUDIT_ALERT : AUDIT_REFUSED, c->listener->cfg->name, &c->from, id, reason, detail);
 	if (log_limit_ok(&limit, 20, &suppressed)) {
 		char addr[ADDR_TEXT_MAX];
 
-		addr_format(&gr->client.from, addr);
-		log_warn("listener=%s client=%s event=handshake-refused reason=%s detail=\"%s\" id=%s suppressed=%u",
-		    gr->client.listener->cfg->name, addr, reason, detail ? detail : "", peer && peer->id[0] ? peer->id : "-", suppressed);
+		addr_format(&c->from, addr);
+		log_warn("listener=%s client=%s event=%s reason=%s detail=\"%s\" id=%s suppressed=%u",
+		    c->listener->cfg->name, addr, event, reason, detail ? detail : "", id && id[0] ? id : "-", suppressed);
 	}
+}
+
+static void refuse(struct greeting *gr, const char *reason, const char *detail, bool alert)
+{
+	gr->client.listener->ingress->refused++;
+	note(&gr->client, "handshake-refused", tls_peer(gr->tls)->id, reason, detail, alert);
 	greeting_free(gr, false);
+}
+
+void ingress_tls_lost(const struct ingress_client *c, const struct tls_conn *t)
+{
+	const char *detail, *why = t ? tls_failure(t, &detail) : "";
+
+	/* Nobody's fault: the line's, or the client's way to leave. */
+	if (!*why || !strcmp(why, "eof") || !strcmp(why, "reset") || !strcmp(why, "io") || !strcmp(why, "alert"))
+		return;
+	note(c, "tls-broken", c->caller ? c->caller->id : NULL, why, detail, tls_alarming(t));
 }
 
 static void on_greeting_open(struct conn *c)
@@ -299,7 +311,7 @@ static void on_greeting_close(struct conn *c, const char *why)
 
 	if (strcmp(why, "handshake") == 0)
 		why = tls_failure(gr->tls, &detail);
-	refuse(gr, why, detail, strcmp(why, "untrusted") == 0 && tls_peer(gr->tls) && tls_peer(gr->tls)->id[0]);
+	refuse(gr, why, detail, tls_alarming(gr->tls));
 }
 
 static const struct conn_ops greeting_ops = {

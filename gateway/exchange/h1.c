@@ -382,6 +382,7 @@ static void on_close(struct conn *c, const char *why)
 	struct h1_ingress *h = c->owner;
 	bool timeout = strcmp(why, "write-timeout") == 0;
 
+	ingress_tls_lost(&h->client, h->tls);
 	destroy(h, timeout, timeout ? LEG_TIMEOUT : LEG_RESET, why);
 }
 

@@ -186,8 +186,11 @@ static void on_drained(struct conn *c)
 
 static void on_close(struct conn *c, const char *why)
 {
+	struct h2_ingress *h = c->owner;
+
 	(void)why;
-	destroy(c->owner, LEG_CANCEL);
+	ingress_tls_lost(&h->client, h->tls);
+	destroy(h, LEG_CANCEL);
 }
 
 static const struct conn_ops conn_ops = {

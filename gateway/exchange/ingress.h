@@ -56,6 +56,8 @@ void ingress_free(struct ingress *in);
 
 /* The connection is gone: uncount it, drop its caller. */
 void ingress_gone(struct ingress_client *c);
+/* on_close, before ingress_gone(): what a client did wrong within TLS after its handshake goes into the journal and the log. tls may be NULL. */
+void ingress_tls_lost(const struct ingress_client *c, const struct tls_conn *tls);
 /* Each takes the conn and moves *client; TLS: tls is the conn's layer, else NULL. */
 void h1_ingress_start(struct conn *c, struct ingress_client *client, struct tls_conn *tls);
 void h2_ingress_start(struct conn *c, struct ingress_client *client, struct tls_conn *tls);

@@ -66,7 +66,7 @@ struct link {
 	struct h2 *h2;
 	enum link_state state;
 	struct dialler *dialler; /* NULL: the peer dialled */
-	bool client, aged, counted;
+	bool client, aged, counted, alarm;
 	uint32_t number;
 	uint64_t since_ms, ready_ms;
 	uint64_t ping_sent_ms; /* 0: none outstanding */

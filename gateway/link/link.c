@@ -87,7 +87,7 @@ void link_close(struct link *l, const char *why, const char *detail)
 
 	if (l->state == L_GONE)
 		return;
-	link_note(l, was_up ? AUDIT_LINK_DOWN : AUDIT_REFUSED, why, detail);
+	link_note(l, was_up ? AUDIT_LINK_DOWN : l->alarm || (l->tls && tls_alarming(l->tls)) ? AUDIT_ALERT : AUDIT_REFUSED, why, detail);
 	remember(l, why, detail);
 	dial_down(l, false);
 	l->state = L_GONE;
@@ -193,6 +193,14 @@ static void link_begin(struct link *l)
 		hello_send(l);
 }
 
+static bool id_of_gateway(const char *text)
+{
+	struct spiffe_id id;
+	const char *why;
+
+	return spiffe_parse(&id, text, strlen(text), &why) == 0 && spiffe_is_gateway(&id);
+}
+
 static void on_open(struct conn *c)
 {
 	struct link *l = c->owner;
@@ -203,6 +211,8 @@ static void on_open(struct conn *c)
 			link_begin(l);
 			return;
 		}
+	/* Whoever answers there is of another domain, or no gateway: nobody of theirs is to hold this address (case 89). */
+	l->alarm = strcmp(peer->domain, l->peer->cfg->domain) != 0 || !id_of_gateway(peer->id);
 	link_close(l, "gateway-not-listed", peer->id);
 }
 

@@ -22,6 +22,7 @@
 #define POST_HANDSHAKE_BURST 100u
 #define POST_HANDSHAKE_PER_S 5u
 
+static const char flood[] = "key-update-flood";
 static const uint8_t alpn_h2[] = "\2h2", alpn_reverse[] = "\12h2-reverse", alpn_http1[] = "\10http/1.1";
 
 static const struct {
@@ -293,6 +294,20 @@ tls_failure(const struct tls_conn *t, const char **detail)
 	return t->token ? t->token : "";
 }
 
+bool
+tls_alarming(const struct tls_conn *t)
+{
+	switch (t->reason) {
+	case SVID_UNTRUSTED: /* case 48 */
+		return t->peer && t->peer->id[0];
+	case SVID_EXPIRED:
+	case SVID_NOT_YET_VALID: /* case 52 */
+		return true;
+	default:
+		return t->token == flood; /* case 58 */
+	}
+}
+
 /* ---- handshake --------------------------------------------------------------------------------- */
 
 static enum tls_status
@@ -455,7 +470,7 @@ why_nothing(struct tls_conn *t)
 	if (t->post_handshake) {
 		t->post_handshake = false;
 		if (!t->budget) {
-			set_failure(t, "key-update-flood", "too many post-handshake messages"); /* case 58 */
+			set_failure(t, flood, "too many post-handshake messages"); /* case 58 */
 			return FAILED;
 		}
 		if (t->alert < 0 && SSL_want_read(t->ssl) && !t->eof && !t->io_errno)

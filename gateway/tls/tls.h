@@ -56,6 +56,11 @@ enum tls_status tls_handshake(struct tls_conn *t);
 
 /* After TLS_FAILED: a stable token ("expired", "untrusted", "no-certificate", "tls-version", "protocol", "eof", …) and detail for the log. */
 const char *tls_failure(const struct tls_conn *t, const char **detail);
+/*
+ * The failure is one that does not happen by itself: an id under a CA of another domain, a certificate outside its time (which is the first sign
+ * of a wrong clock), a flood of KeyUpdates. For the journal: an alert rather than a refusal.
+ */
+bool tls_alarming(const struct tls_conn *t);
 /* What is known of the far end, after TLS_DONE or, as far as it got, TLS_FAILED. */
 const struct svid_info *tls_peer(const struct tls_conn *t);
 /* Whoever needed it has it: an idle connection need not keep it. tls_peer() knows nothing afterwards. */

@@ -30,6 +30,26 @@ openssl_error(enum svid_reason r)
 	}
 }
 
+/* The leaf, not a CA above it, whose dates we do not have here. */
+static bool
+out_of_time(const struct tls_conn *t, int64_t now)
+{
+	return (t->reason == SVID_EXPIRED && now > t->peer->not_after) || (t->reason == SVID_NOT_YET_VALID && now < t->peer->not_before);
+}
+
+/* Which it is, an old certificate or a wrong clock, the two times tell (case 52). */
+static char *
+detail_of_time(const struct svid_info *peer, int64_t now)
+{
+	char from[CLOCK_RFC3339_LEN + 1], until[CLOCK_RFC3339_LEN + 1], here[CLOCK_RFC3339_LEN + 1];
+
+	clock_rfc3339(from, (uint64_t)(peer->not_before > 0 ? peer->not_before : 0) * 1000000);
+	clock_rfc3339(until, (uint64_t)(peer->not_after > 0 ? peer->not_after : 0) * 1000000);
+	clock_rfc3339(here, (uint64_t)now * 1000000);
+	return mem_printf("valid from %.19sZ to %.19sZ, and here it is %.19sZ: if that is not the time, this gateway's clock is wrong, else look at theirs",
+	    from, until, here);
+}
+
 int
 tls_verify_chain(X509_STORE_CTX *ctx, void *arg)
 {
@@ -38,6 +58,7 @@ tls_verify_chain(X509_STORE_CTX *ctx, void *arg)
 	STACK_OF(X509) *sent = X509_STORE_CTX_get0_untrusted(ctx); /* all of it, leaf first */
 	X509 *chain[SVID_MAX_CHAIN];
 	const char *detail = NULL;
+	int64_t now = (int64_t)(clock_wall_us() / 1000000);
 	int n = sk_X509_num(sent);
 
 	(void)arg;
@@ -50,12 +71,12 @@ tls_verify_chain(X509_STORE_CTX *ctx, void *arg)
 		for (int i = 0; i < n; i++)
 			chain[i] = sk_X509_value(sent, i);
 		t->reason = svid_verify(chain, n < 0 ? 0 : (size_t)n, t->env->bundles, t->env->nbundles,
-		    t->kind == TLS_SERVER ? SVID_CLIENT : SVID_SERVER, (int64_t)(clock_wall_us() / 1000000), t->peer, &detail);
+		    t->kind == TLS_SERVER ? SVID_CLIENT : SVID_SERVER, now, t->peer, &detail);
 	}
 	X509_STORE_CTX_set_error(ctx, openssl_error(t->reason));
 	if (t->reason == SVID_OK)
 		return 1;
 	mem_free(t->detail);
-	t->detail = mem_strdup(detail);
+	t->detail = out_of_time(t, now) ? detail_of_time(t->peer, now) : mem_strdup(detail);
 	return 0;
 }
