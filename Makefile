@@ -35,8 +35,8 @@ POLICY_O  := $(addprefix policy/, compile.o emit.o explain.o intern.o match.o me
 PKI_O     := $(addprefix pki/, digest.o svid.o svid_bundle.o svid_cert.o)
 CA_O      := $(addprefix pki/, ca.o cert.o pairfile.o pairing.o pkey.o pkifile.o store.o) # gwctl's and the ca role's, never a gateway's
 PROCESS_O := $(addprefix gateway/process/, child.o ipc.o memfd.o privs.o role.o sandbox.o spawn.o)
-CONFIG_O  := pki/keyfit.o $(addprefix gateway/config/, check.o check_identity.o check_listeners.o check_peers.o check_services.o config.o dump.o host.o \
-	image.o lookup.o options.o origin.o parse.o policy_files.o source.o value.o)
+CONFIG_O  := pki/keyfit.o $(addprefix gateway/config/, check.o check_enrol.o check_identity.o check_listeners.o check_peers.o check_services.o config.o dump.o host.o \
+	image.o lookup.o options.o origin.o parse.o policy_files.o source.o trust.o value.o)
 IO_O      := $(addprefix gateway/io/, conn.o loop.o outq.o)
 KEYS_O    := $(addprefix gateway/keys/, client.o ident.o proto.o provider.o role.o)
 AUDIT_O   := $(addprefix gateway/audit/, batch.o digest.o event.o flood.o inflight.o journal.o journal_role.o lanes.o merkle.o \

@@ -28,7 +28,7 @@ enum svid_reason {
 	SVID_UNTRUSTED,         /* does not chain to that domain's bundle (case 48 when another domain's CA signed it) */
 	SVID_EXPIRED, SVID_NOT_YET_VALID, /* case 52 */
 	SVID_REVOKED,
-	SVID_NO_CRL,
+	SVID_NO_CRL,            /* everything else is right: a link may come up with it, quarantined */
 	SVID_NAME_CONSTRAINTS,
 	SVID_WEAK_KEY,          /* RSA < 2048, curves other than P-256/384/521, Ed25519 allowed; SHA-1/MD5 signatures */
 	SVID_OTHER,
@@ -45,6 +45,40 @@ struct svid_bundle *svid_bundle_new(const char *domain, const char *pem, const c
 struct svid_bundle *svid_bundle_ref(struct svid_bundle *b);
 void svid_bundle_unref(struct svid_bundle *b);
 const char *svid_bundle_domain(const struct svid_bundle *b);
+/* The same CAs: what one of them proved, the other proves, too. */
+bool svid_bundle_same_cas(const struct svid_bundle *a, const struct svid_bundle *b);
+
+/*
+ * Revocation (RFC 5280 5, 6.3). A bundle's CAs are fixed, its CRLs are not: newer ones are added as they come. A certificate that a known CRL names
+ * is refused in both modes, also when that CRL is past its nextUpdate; "required" refuses a leaf for whose issuer there is none in force, too.
+ * A CRL of a root, over the CAs below it, is always heeded and never required: roots are offline.
+ */
+enum svid_revocation { SVID_REV_OFF, SVID_REV_IF_PRESENT, SVID_REV_REQUIRED };
+void svid_bundle_set_revocation(struct svid_bundle *b, enum svid_revocation r); /* SVID_REV_OFF at first */
+#define SVID_CRL_MAX (4U << 20) /* octets of a CRL file */
+/*
+ * A CRL file: PEM blocks "X509 CRL", and "CERTIFICATE" for issuers that are not in the bundle. Each CRL is taken when a CA of the bundle, or one below it that
+ * may sign CRLs, signed it, and it is newer (crlNumber) than the one known of that issuer. 1: something new was taken; 0: all known or older; -1 with *why (static):
+ * malformed, foreign, badly signed or from the future, and nothing was taken.
+ */
+int svid_bundle_add_crls(struct svid_bundle *b, const char *pem, size_t len, int64_t now, const char **why);
+/* Everything that was taken, as a file again, for another process; mem_free(). NULL: there is none. *len without the NUL. */
+char *svid_bundle_crls_pem(const struct svid_bundle *b, size_t *len);
+/* A new bundle of the same domain takes over what its CAs signed of the old one's CRLs. */
+void svid_bundle_inherit_crls(struct svid_bundle *to, const struct svid_bundle *from, int64_t now);
+struct svid_crl {
+	const char *issuer;             /* as svid_cert.subject */
+	const char *number;             /* hex; "" */
+	int64_t this_update, next_update; /* 0: none said */
+	size_t revoked;                 /* entries */
+	bool root;                      /* of a self-signed CA */
+};
+typedef void svid_crl_fn(void *ctx, const struct svid_crl *c);
+void svid_bundle_crl_each(const struct svid_bundle *b, svid_crl_fn *on_crl, void *ctx);
+/* The same of a file, unverified, for tools. Their number, or -1 with *why. */
+int svid_crl_pem_each(const char *pem, size_t len, svid_crl_fn *on_crl, void *ctx, const char **why);
+/* When the first of the CRLs that are required ceases to be in force: 0 there is none; INT64_MAX nothing is required. */
+int64_t svid_bundle_crl_until(const struct svid_bundle *b);
 
 enum svid_purpose { SVID_CLIENT, SVID_SERVER, SVID_ANY };
 
@@ -71,6 +105,12 @@ struct svid_der {
 };
 enum svid_reason svid_verify_der(const struct svid_der *chain, size_t n, struct svid_bundle *const *bundles, size_t nbundles,
     enum svid_purpose purpose, int64_t now, struct svid_info *out, const char **detail);
+
+/*
+ * A chain that verified before against a bundle of the same CAs: only its dates and revocation are looked at again; no signature is. SVID_OK, SVID_EXPIRED,
+ * SVID_REVOKED, SVID_NO_CRL, SVID_MALFORMED.
+ */
+enum svid_reason svid_recheck_der(const struct svid_der *chain, size_t n, const struct svid_bundle *bundle, int64_t now);
 
 /* The leaf's id of a PEM chain, with every SVID check but trust and time; for configuration. 0 or -1 (*why). */
 int svid_id_of_pem(const char *pem, char out[SPIFFE_ID_MAX + 1], const char **why);

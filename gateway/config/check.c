@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway/config/check.h"
 
+#include <errno.h>
 #include <grp.h>
 #include <ifaddrs.h>
 #include <netinet/in.h>
@@ -9,10 +10,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "gateway/base/clock.h"
 #include "gateway/base/log.h"
 #include "gateway/base/mem.h"
 #include "gateway/config/lookup.h"
+#include "pki/svid.h"
 
 #define NAME_LEN_MAX 64
 
@@ -142,6 +146,35 @@ check_pem(struct check *ck, char *const *member, const void *owner)
 	mem_wipe(pem, len);
 	mem_free(pem);
 	return NULL;
+}
+
+char *
+check_crl(struct check *ck, char *const *member, const void *owner, const char *domain, const char *bundle_pem)
+{
+	struct svid_bundle *bundle;
+	const char *why;
+	size_t len;
+	char *pem;
+
+	if (!*member || !ck->files)
+		return NULL;
+	if (access(*member, F_OK) != 0 && errno == ENOENT) {
+		check_warn(ck, member, owner, "there is no \"%s\" yet; \"gwctl pki crl\" makes it", *member);
+		return NULL;
+	}
+	pem = source_slurp(*member, SVID_CRL_MAX, &len, &why);
+	if (!pem) {
+		check_fault(ck, member, owner, "cannot read \"%s\": %s", *member, why);
+		return NULL;
+	}
+	bundle = domain && bundle_pem ? svid_bundle_new(domain, bundle_pem, &why) : NULL;
+	if (bundle && svid_bundle_add_crls(bundle, pem, len, (int64_t)(clock_wall_us() / 1000000), &why) < 0) {
+		check_fault(ck, member, owner, "\"%s\" is no revocation list of \"%s\": %s", *member, domain, why);
+		mem_free(pem);
+		pem = NULL;
+	}
+	svid_bundle_unref(bundle);
+	return pem;
 }
 
 bool
@@ -289,6 +322,7 @@ check_config(struct check *ck)
 	check_listeners(ck);
 	check_peers(ck);
 	check_services(ck);
+	check_enrol(ck);
 	mem_free(ck->own);
 	ck->own = NULL;
 }

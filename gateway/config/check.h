@@ -32,6 +32,12 @@ void check_identity(struct check *ck);
 void check_peers(struct check *ck);
 void check_services(struct check *ck);
 void check_listeners(struct check *ck);
+void check_enrol(struct check *ck);
+
+/* A private key that master gives to the keys role: can it be, and is it this certificate's? pem NULL: not known. */
+void check_key(struct check *ck, char *const *member, const void *owner, const char *certificate, const char *pem);
+/* The content of a CRL file that "bundle" (borrowed) proves; a warning where it is not there yet. NULL: none, or a fault. */
+char *check_crl(struct check *ck, char *const *member, const void *owner, const char *domain, const char *bundle_pem);
 
 /* At the line that "member" was read from; where it is not written, at that of "owner" (a struct of a list or section). */
 void check_fault(struct check *ck, const void *member, const void *owner, const char *fmt, ...)

@@ -13,12 +13,12 @@
 #include "pki/svid.h"
 
 /* The key is given to the keys role by master; here only whether it can be, and whether it is this certificate's. */
-static void
+void
 check_key(struct check *ck, char *const *member, const void *owner, const char *certificate, const char *pem)
 {
 	struct stat st;
 
-	if (!*member || !ck->files)
+	if (!*member || !ck->files || !strncmp(*member, "pkcs11:", 7)) /* a token's is the keys role's to find */
 		return;
 	if (stat(*member, &st) != 0) {
 		check_fault(ck, member, owner, "cannot read \"%s\": %s", *member, strerror(errno));
@@ -195,6 +195,7 @@ check_identity(struct check *ck)
 	c->identity.certificate_pem = check_pem(ck, &c->identity.certificate, owner);
 	check_key(ck, &c->identity.key, owner, c->identity.certificate, c->identity.certificate_pem);
 	c->identity.bundle_pem = check_pem(ck, &c->identity.bundle, owner);
+	c->identity.crl_pem = check_crl(ck, &c->identity.crl, owner, c->domain, c->identity.bundle_pem);
 	if (c->identity.bundle_pem && c->domain) {
 		bundle = svid_bundle_new(c->domain, c->identity.bundle_pem, &why);
 		if (!bundle)

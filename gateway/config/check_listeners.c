@@ -9,7 +9,7 @@
 #include "gateway/base/mem.h"
 #include "gateway/config/check.h"
 
-#define TLS_ACCEPTS (CONFIG_PEERS | CONFIG_WORKLOADS)
+#define TLS_ACCEPTS (CONFIG_PEERS | CONFIG_WORKLOADS | CONFIG_ENROL)
 
 /* ---- clients ---- */
 

@@ -81,16 +81,7 @@ check_bundle(struct check *ck, struct config_peer *p)
 	if (!bundle)
 		check_fault(ck, &p->bundle, p, "\"%s\": %s", p->bundle, why);
 	svid_bundle_unref(bundle);
-}
-
-/* No list is read yet. What would let the revoked pass must not look as if it did not. */
-static void
-check_revocation(struct check *ck, const struct config_peer *p)
-{
-	if (p->revocation == CONFIG_REV_REQUIRED)
-		check_fault(ck, &p->revocation, p, "revocation = \"required\" cannot be kept: this version reads no revocation lists; write \"off\"");
-	else if (p->revocation == CONFIG_REV_IF_PRESENT)
-		check_warn(ck, &p->revocation, p, "revocation = \"if-present\" does nothing yet: this version reads no revocation lists");
+	p->crl_pem = check_crl(ck, &p->crl, p, p->domain, p->bundle_pem);
 }
 
 static void
@@ -162,7 +153,6 @@ check_peers(struct check *ck)
 		}
 		check_domain(ck, p);
 		check_bundle(ck, p);
-		check_revocation(ck, p);
 		check_gateways(ck, p);
 		check_dial(ck, p->dial, p->ndial, "dial");
 		check_dial(ck, p->dial_reverse, p->ndial_reverse, "dial_reverse");

@@ -23,6 +23,7 @@ enum config_accept { /* bits of config_listener.accept */
 	CONFIG_WORKLOADS = 2,  /* TLS: workloads of our own domain, with certificates */
 	CONFIG_PLAINTEXT = 4,  /* plain HTTP; who it is comes from "clients" */
 	CONFIG_TCP = 8,        /* raw bytes to "service"; who it is comes from "clients" */
+	CONFIG_ENROL = 16,     /* TLS with the name enrol.host: EST (RFC 7030), nothing else */
 };
 enum config_revocation { CONFIG_REV_OFF, CONFIG_REV_IF_PRESENT, CONFIG_REV_REQUIRED };
 enum config_kind { CONFIG_HTTP, CONFIG_KIND_TCP };
@@ -65,6 +66,7 @@ struct config_peer {
 	char *name;
 	char *domain;
 	char *bundle;          /* file name */
+	char *crl;             /* file name; NULL: what the peer sends over the link is all there is */
 	int revocation;        /* enum config_revocation */
 	unsigned assert_mask;  /* bits 1 << POLICY_UID, 1 << POLICY_ADDRESS, 1 << POLICY_NONE that the peer may claim */
 	char **gateways;       /* SPIFFE IDs */
@@ -76,6 +78,9 @@ struct config_peer {
 	unsigned links;        /* per worker; default 2 */
 	/* derived */
 	char *bundle_pem;      /* the file's content */
+	char *crl_pem;         /* the same; NULL: no file */
+	bool severed;          /* by "gwctl sever"; set by master */
+	bool removed;          /* by config_take_trust(): no longer among the peers */
 	bool uplink;           /* made from the "uplink" section; then at index 0, name "uplink", domain our own */
 };
 
@@ -123,6 +128,7 @@ struct config_limits {     /* every one with a default and a range */
 	unsigned resets_per_second;    /* per h2 ingress connection: 100 */
 	uint64_t slots;                /* principals remembered per link: 1024 */
 	uint64_t tcp_buffer;           /* bytes buffered per direction and exchange: 256 KiB */
+	uint64_t clock_skew_ms;        /* a certificate is good for so long after its end: 0 */
 };
 
 struct config_journal {
@@ -144,14 +150,37 @@ struct config {
 	char *file;            /* as given */
 	char *domain;
 	struct {
-		char *certificate, *key, *bundle;     /* file names */
+		char *certificate, *key, *bundle;     /* file names; the key may be a pkcs11: URI */
+		char *crl;                            /* our own CA's; NULL: none */
+		int revocation;                       /* of our own workloads */
 		char *certificate_pem, *bundle_pem;   /* derived: contents; the key is opened by master, never here */
+		char *crl_pem;                        /* NULL: no file */
 		char *id;                             /* derived: our SPIFFE ID, from the certificate's URI SAN */
 	} identity;
 	struct {               /* optional second identity for TLS listeners with accept = workloads: DNS names; NULL: identity's */
 		char *certificate, *key;
 		char *certificate_pem;
 	} inside;
+	struct {               /* the enrolment service of listeners with accept = enrol; host NULL: none */
+		char *host;            /* its DNS name: SNI and Host */
+		char *certificate, *key; /* key number 2; NULL with forward */
+		struct config_dial *forward; /* at most one: TLS goes on to there unopened; else the ca role answers */
+		size_t nforward;
+		char *certificate_pem;
+	} enrol;
+	struct {               /* the ca role; store NULL: none */
+		char *store;           /* directory of gwctl pki */
+		char *passphrase_file; /* of an encrypted issuing key; NULL */
+		uint64_t workload_ms, gateway_ms; /* life of what it issues and renews */
+	} ca;
+	struct {               /* we renew our own certificates by EST; host NULL: no */
+		char *host;            /* SNI, Host and the name in the server's certificate */
+		struct config_dial *dial; /* tried in order */
+		size_t ndial;
+		unsigned at;           /* per cent of a certificate's life */
+		bool new_key;          /* with a new key each time */
+	} renewal;
+	char *state_dir;       /* what must survive a restart: severed peers, CRLs that came over links */
 	char *policy_dir;      /* "policy.d" beside the file */
 	unsigned workers;      /* 0: one per core, resolved by config_load */
 	char *log_level;
@@ -184,7 +213,14 @@ int config_policy_compile(const struct config *c, uint64_t generation, struct bu
 
 /* The image that other roles get: no pointers; validated on decode (a damaged image gives NULL). */
 void config_encode(const struct config *c, struct buf *out);
+/* All but the trust material (OPTION_TRUST): equal bytes need no new processes. Not to be decoded. */
+void config_encode_frame(const struct config *c, struct buf *out);
 struct config *config_decode(const void *image, size_t len, const char **why);
+/*
+ * Trust material (certificates, bundles, CRLs, the peers' gateways and what they may assert, who is severed) changes hands between the two: "live" has
+ * the newer one afterwards, whatever else differs, by the peers' domains. A peer that "from" does not have is marked removed in live.
+ */
+void config_take_trust(struct config *live, struct config *from);
 
 /* Every option with its effective value, in libconfig syntax (for "config dump"). */
 void config_dump(const struct config *c, struct buf *out);

@@ -34,7 +34,7 @@ put_header(uint8_t *h, size_t len)
 
 /* ---- encoding ---- */
 
-static void encode_group(const struct option_group *g, const void *base, struct buf *out);
+static void encode_group(const struct option_group *g, const void *base, unsigned without, struct buf *out);
 
 static void
 put32(struct buf *out, uint32_t v)
@@ -63,7 +63,7 @@ put_text(struct buf *out, const char *s)
 }
 
 static void
-encode_array(const struct option *o, const void *base, struct buf *out)
+encode_array(const struct option *o, const void *base, unsigned without, struct buf *out)
 {
 	const char *array = option_array(o, base);
 	size_t n = *option_count(o, base);
@@ -73,12 +73,12 @@ encode_array(const struct option *o, const void *base, struct buf *out)
 		if (o->type == OPTION_TEXTS)
 			put_text(out, ((char *const *)(const void *)array)[i]);
 		else
-			encode_group(o->group, array + i * o->group->size, out);
+			encode_group(o->group, array + i * o->group->size, without, out);
 	}
 }
 
 static void
-encode_member(const struct option *o, const void *base, struct buf *out)
+encode_member(const struct option *o, const void *base, unsigned without, struct buf *out)
 {
 	const void *at = option_at(o, base);
 	const struct addr *addr = at;
@@ -109,17 +109,18 @@ encode_member(const struct option *o, const void *base, struct buf *out)
 		buf_append(out, cidr->ip, sizeof(cidr->ip));
 		break;
 	case OPTION_TEXTS:
-	case OPTION_LIST: encode_array(o, base, out); break;
-	case OPTION_GROUP: encode_group(o->group, at, out); break;
+	case OPTION_LIST: encode_array(o, base, without, out); break;
+	case OPTION_GROUP: encode_group(o->group, at, without, out); break;
 	case OPTION_FIRST: break; /* is in the list already */
 	}
 }
 
 static void
-encode_group(const struct option_group *g, const void *base, struct buf *out)
+encode_group(const struct option_group *g, const void *base, unsigned without, struct buf *out)
 {
 	for (size_t i = 0; i < g->nrows; i++)
-		encode_member(&g->rows[i], base, out);
+		if (!(g->rows[i].flags & without))
+			encode_member(&g->rows[i], base, without, out);
 }
 
 void
@@ -129,9 +130,15 @@ config_encode(const struct config *c, struct buf *out)
 	size_t start = out->len;
 
 	buf_append(out, header, sizeof(header));
-	encode_group(&options_config, c, out);
+	encode_group(&options_config, c, 0, out);
 	if (!out->overflow)
 		put_header(out->data + start, out->len - start);
+}
+
+void
+config_encode_frame(const struct config *c, struct buf *out)
+{
+	encode_group(&options_config, c, OPTION_TRUST, out);
 }
 
 /* ---- decoding ---- */

@@ -10,6 +10,7 @@
 #include "gateway/base/mem.h"
 #include "gateway/config/config.h"
 #include "gateway/config/value.h"
+#include "pki/svid.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 #define GROUP(title, type, table) { .name = title, .size = sizeof(type), .rows = table, .nrows = COUNT(table) }
@@ -28,6 +29,7 @@ static const struct option_name accept_names[] = {
 	{ "workloads", CONFIG_WORKLOADS },
 	{ "plaintext", CONFIG_PLAINTEXT },
 	{ "tcp", CONFIG_TCP },
+	{ "enrol", CONFIG_ENROL },
 	{ NULL, 0 },
 };
 static const struct option_name revocation_names[] = {
@@ -101,22 +103,25 @@ static const struct option_group dial = {
 
 #define AT(member) offsetof(struct config_peer, member)
 #define PEER_GATEWAYS \
-	{ "gateways", OPTION_TEXTS, OPTION_REQUIRED, .off = AT(gateways), .off_n = AT(ngateways), .min = 1, .max = 64 }
+	{ "gateways", OPTION_TEXTS, OPTION_REQUIRED | OPTION_TRUST, .off = AT(gateways), .off_n = AT(ngateways), .min = 1, .max = 64 }
 #define PEER_DIAL { "dial", OPTION_LIST, .off = AT(dial), .off_n = AT(ndial), .max = 64, .group = &dial }
 #define PEER_LINKS { "links", OPTION_COUNT, .off = AT(links), .def = "2", .min = 1, .max = 64 }
-#define PEER_REVOCATION { "revocation", OPTION_CHOICE, .off = AT(revocation), .def = "off", .names = revocation_names }
+#define PEER_REVOCATION { "revocation", OPTION_CHOICE, OPTION_TRUST, .off = AT(revocation), .def = "off", .names = revocation_names }
 static const struct option peer_rows[] = {
 	{ "name", OPTION_TEXT, OPTION_REQUIRED, .off = AT(name) },
 	{ "domain", OPTION_TEXT, OPTION_REQUIRED, .off = AT(domain) },
 	{ "bundle", OPTION_FILE, OPTION_REQUIRED, .off = AT(bundle) },
+	{ "crl", OPTION_FILE, .off = AT(crl) },
 	PEER_REVOCATION,
-	{ "assert", OPTION_SET, .off = AT(assert_mask), .names = assert_names },
+	{ "assert", OPTION_SET, OPTION_TRUST, .off = AT(assert_mask), .names = assert_names },
 	PEER_GATEWAYS,
 	PEER_DIAL,
 	{ "dial_reverse", OPTION_LIST, .off = AT(dial_reverse), .off_n = AT(ndial_reverse), .max = 64, .group = &dial },
 	PEER_LINKS,
 	{ "(line)", OPTION_LINE, OPTION_DERIVED, .off = AT(line) },
-	{ "(bundle pem)", OPTION_TEXT, OPTION_DERIVED | OPTION_REQUIRED, .off = AT(bundle_pem), .max = 1 * MIB },
+	{ "(bundle pem)", OPTION_TEXT, OPTION_DERIVED | OPTION_REQUIRED | OPTION_TRUST, .off = AT(bundle_pem), .max = 1 * MIB },
+	{ "(crl pem)", OPTION_TEXT, OPTION_DERIVED | OPTION_TRUST, .off = AT(crl_pem), .max = SVID_CRL_MAX },
+	{ "(severed)", OPTION_BOOL, OPTION_DERIVED | OPTION_TRUST, .off = AT(severed) },
 	{ "(uplink)", OPTION_BOOL, OPTION_DERIVED, .off = AT(uplink) },
 };
 static const struct option uplink_rows[] = {
@@ -183,6 +188,7 @@ static const struct option limits_rows[] = {
 	{ "resets_per_second", OPTION_COUNT, .off = AT(resets_per_second), .def = "100", .min = 1, .max = 100000 },
 	{ "slots", OPTION_COUNT64, .off = AT(slots), .def = "1024", .min = 1, .max = 65536 },
 	{ "tcp_buffer", OPTION_SIZE, .off = AT(tcp_buffer), .def = "256KiB", .min = 16 * KIB, .max = 16 * MIB },
+	{ "clock_skew", OPTION_DURATION, .off = AT(clock_skew_ms), .def = "0s", .min = 0, .max = 5 * MINUTE },
 };
 #undef AT
 static const struct option_group limits = GROUP("\"limits\"", struct config_limits, limits_rows);
@@ -215,8 +221,11 @@ static const struct option identity_rows[] = {
 	{ "certificate", OPTION_FILE, OPTION_REQUIRED, .off = AT(identity.certificate) },
 	{ "key", OPTION_FILE, OPTION_REQUIRED, .off = AT(identity.key) },
 	{ "bundle", OPTION_FILE, OPTION_REQUIRED, .off = AT(identity.bundle) },
-	{ "(certificate pem)", OPTION_TEXT, OPTION_DERIVED | OPTION_REQUIRED, .off = AT(identity.certificate_pem), .max = 1 * MIB },
-	{ "(bundle pem)", OPTION_TEXT, OPTION_DERIVED | OPTION_REQUIRED, .off = AT(identity.bundle_pem), .max = 1 * MIB },
+	{ "crl", OPTION_FILE, .off = AT(identity.crl) },
+	{ "revocation", OPTION_CHOICE, OPTION_TRUST, .off = AT(identity.revocation), .def = "off", .names = revocation_names },
+	{ "(certificate pem)", OPTION_TEXT, OPTION_DERIVED | OPTION_REQUIRED | OPTION_TRUST, .off = AT(identity.certificate_pem), .max = 1 * MIB },
+	{ "(crl pem)", OPTION_TEXT, OPTION_DERIVED | OPTION_TRUST, .off = AT(identity.crl_pem), .max = SVID_CRL_MAX },
+	{ "(bundle pem)", OPTION_TEXT, OPTION_DERIVED | OPTION_REQUIRED | OPTION_TRUST, .off = AT(identity.bundle_pem), .max = 1 * MIB },
 	{ "(id)", OPTION_TEXT, OPTION_DERIVED | OPTION_REQUIRED, .off = AT(identity.id) },
 };
 #undef AT
@@ -228,11 +237,48 @@ static const struct option_group identity = {
 static const struct option inside_rows[] = {
 	{ "certificate", OPTION_FILE, .off = AT(inside.certificate) },
 	{ "key", OPTION_FILE, .off = AT(inside.key) },
-	{ "(certificate pem)", OPTION_TEXT, OPTION_DERIVED, .off = AT(inside.certificate_pem), .max = 1 * MIB },
+	{ "(certificate pem)", OPTION_TEXT, OPTION_DERIVED | OPTION_TRUST, .off = AT(inside.certificate_pem), .max = 1 * MIB },
 };
 #undef AT
 static const struct option_group inside = {
 	"\"inside\"", sizeof(((struct config *)0)->inside), false, inside_rows, COUNT(inside_rows)
+};
+
+#define AT(member) (offsetof(struct config, member) - offsetof(struct config, enrol))
+static const struct option enrol_rows[] = {
+	{ "host", OPTION_TEXT, .off = AT(enrol.host), .max = 253 },
+	{ "certificate", OPTION_FILE, .off = AT(enrol.certificate) },
+	{ "key", OPTION_FILE, .off = AT(enrol.key) },
+	{ "forward", OPTION_LIST, .off = AT(enrol.forward), .off_n = AT(enrol.nforward), .max = 1, .group = &dial },
+	{ "(certificate pem)", OPTION_TEXT, OPTION_DERIVED | OPTION_TRUST, .off = AT(enrol.certificate_pem), .max = 1 * MIB },
+};
+#undef AT
+static const struct option_group enrol = {
+	"\"enrol\"", sizeof(((struct config *)0)->enrol), false, enrol_rows, COUNT(enrol_rows)
+};
+
+#define AT(member) (offsetof(struct config, member) - offsetof(struct config, ca))
+static const struct option ca_rows[] = {
+	{ "store", OPTION_FILE, .off = AT(ca.store) },
+	{ "passphrase_file", OPTION_FILE, .off = AT(ca.passphrase_file) },
+	{ "workload_lifetime", OPTION_DURATION, .off = AT(ca.workload_ms), .def = "24h", .min = 1 * MINUTE, .max = 400 * DAY },
+	{ "gateway_lifetime", OPTION_DURATION, .off = AT(ca.gateway_ms), .def = "90d", .min = 1 * MINUTE, .max = 400 * DAY },
+};
+#undef AT
+static const struct option_group ca = {
+	"\"ca\"", sizeof(((struct config *)0)->ca), false, ca_rows, COUNT(ca_rows)
+};
+
+#define AT(member) (offsetof(struct config, member) - offsetof(struct config, renewal))
+static const struct option renewal_rows[] = {
+	{ "host", OPTION_TEXT, .off = AT(renewal.host), .max = 253 },
+	{ "dial", OPTION_LIST, .off = AT(renewal.dial), .off_n = AT(renewal.ndial), .max = 16, .group = &dial },
+	{ "at", OPTION_COUNT, .off = AT(renewal.at), .def = "50", .min = 10, .max = 90 },
+	{ "new_key", OPTION_BOOL, .off = AT(renewal.new_key), .def = "true" },
+};
+#undef AT
+static const struct option_group renewal = {
+	"\"renewal\"", sizeof(((struct config *)0)->renewal), false, renewal_rows, COUNT(renewal_rows)
 };
 
 #define AT(member) offsetof(struct config, member)
@@ -240,6 +286,10 @@ static const struct option config_rows[] = {
 	{ "domain", OPTION_TEXT, OPTION_REQUIRED, .off = AT(domain) },
 	{ "identity", OPTION_GROUP, OPTION_REQUIRED, .off = AT(identity), .group = &identity },
 	{ "inside", OPTION_GROUP, .off = AT(inside), .group = &inside },
+	{ "enrol", OPTION_GROUP, .off = AT(enrol), .group = &enrol },
+	{ "ca", OPTION_GROUP, .off = AT(ca), .group = &ca },
+	{ "renewal", OPTION_GROUP, .off = AT(renewal), .group = &renewal },
+	{ "state_dir", OPTION_FILE, .off = AT(state_dir), .def = "/var/lib/sallyport/state" },
 	{ "policy_dir", OPTION_FILE, .off = AT(policy_dir), .def = "policy.d" },
 	{ "workers", OPTION_COUNT, .off = AT(workers), .def = "0", .max = 256 },
 	{ "log_level", OPTION_TEXT, .off = AT(log_level), .def = "info" },

@@ -42,6 +42,7 @@ enum option_type {          /* the member's C type, and what is written in the f
 #define OPTION_REQUIRED 1u  /* must be written; text is then never NULL */
 #define OPTION_DERIVED 2u   /* no option: set by the loader */
 #define OPTION_NUMBER_OK 4u /* a text that may also be written as an integer */
+#define OPTION_TRUST 16u    /* trust material: exchanged in running processes, see config_take_trust() */
 #define OPTION_LATE 8u      /* its default depends on others: the checker sets it where the member is 0; def is the commonest */
 
 struct option_name {

@@ -88,7 +88,7 @@ source_beside(const char *file, const char *name)
 {
 	const char *slash = strrchr(file, '/');
 
-	if (name[0] == '/' || !slash)
+	if (name[0] == '/' || !slash || !strncmp(name, "pkcs11:", 7)) /* RFC 7512: no file at all */
 		return mem_strdup(name);
 	return mem_printf("%.*s/%s", (int)(slash - file), file, name);
 }

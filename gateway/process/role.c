@@ -8,7 +8,7 @@ role_name(enum role r)
 {
 	static const char *const names[ROLES] = {
 		[ROLE_MASTER] = "master", [ROLE_KEYS] = "keys", [ROLE_JOURNAL] = "journal",
-		[ROLE_CONTROL] = "control", [ROLE_WORKER] = "worker",
+		[ROLE_CONTROL] = "control", [ROLE_WORKER] = "worker", [ROLE_CA] = "ca",
 	};
 
 	return (unsigned)r < ROLES && names[r] ? names[r] : "unknown";

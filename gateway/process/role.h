@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum role { ROLE_MASTER, ROLE_KEYS, ROLE_JOURNAL, ROLE_CONTROL, ROLE_WORKER, ROLES };
+enum role { ROLE_MASTER, ROLE_KEYS, ROLE_JOURNAL, ROLE_CONTROL, ROLE_WORKER, ROLE_CA, ROLES };
 
 /* What master hands to a child in SETUP messages: one descriptor each, tagged. */
 enum role_fd {
@@ -22,6 +22,7 @@ enum role_fd {
 	ROLE_FD_KEY,          /* keys: a private key file, read-only; arg: key number */
 	ROLE_FD_JOURNAL_DIR,  /* journal: the directory */
 	ROLE_FD_CONTROL,      /* control: the listening admin socket */
+	ROLE_FD_KEY_CERT,     /* keys: the certificate chain of a key, PEM (sealed memfd); arg: key number; after its ROLE_FD_KEY */
 	ROLE_FD_MAX = 16,
 };
 
@@ -36,20 +37,31 @@ enum role_msg {
 	ROLE_MSG_CHANNEL_GONE, /* arg: (role << 8) | index, data: u32 instance: that process died; its channel is closed */
 	ROLE_MSG_PRODUCER_DIED, /* journal: arg: (role << 8) | index, data: u32 instance */
 	ROLE_MSG_LOG_LEVEL,   /* arg: enum log_level */
+	ROLE_MSG_TRUST,       /* worker: fd: a newer config image, whose trust material is taken: config_take_trust() */
+	ROLE_MSG_CRL,         /* worker: data: a domain, as text; fd: a CRL file of it that nobody has verified */
+	ROLE_MSG_CALLER_WANTED, /* worker: arg: who asks (index); data: a SPIFFE ID: have you seen a newer certificate of it? */
+	ROLE_MSG_CALLER,      /* worker: arg: number of certificates; fd: a chain (each: u32 length, DER), the answer to what it asked; unverified */
 	/* child -> master */
 	ROLE_MSG_READY = 64,  /* data: u32 bits of what the sandbox achieved (enum sandbox_bit) */
 	ROLE_MSG_RING_BROKEN, /* journal: data: u32 instance: that producer is to be killed (case 87) */
 	ROLE_MSG_KEYS_ABUSE,  /* keys: arg: worker index: it asked for what is no handshake (case 61) */
+	ROLE_MSG_NEW_KEY,     /* keys: arg: key number; fd (sealed): a new private key, PKCS#8 PEM: to be kept until its certificate comes */
+	ROLE_MSG_KEYS_RATE,   /* keys: arg: worker index: it asks for more signatures than limits.signatures_per_second; once a minute at most */
 	ROLE_MSG_DRAINED,     /* worker: nothing left, exiting */
 	ROLE_MSG_RING_DONE,   /* journal: data: u32 instance: all of a dead producer's ring is on record */
+	ROLE_MSG_NEW_CRL,     /* worker: data: a domain; fd (sealed): a CRL file that came over a link: for its siblings and to keep */
+	ROLE_MSG_WANT_CALLER, /* worker: data: a SPIFFE ID: ask the others; arg 0 */
+	ROLE_MSG_FOUND_CALLER, /* worker: arg: who asked (index) << 4 | number of certificates; fd (sealed): as ROLE_MSG_CALLER */
+	ROLE_MSG_RENEWED,     /* worker: arg: key number; fd (sealed): the new certificate chain, PEM */
 	/* control -> master (data: u32 request number), and the answer (data: the same number, then JSON) */
 	ROLE_MSG_RELOAD = 96, ROLE_MSG_DRAIN_ALL, ROLE_MSG_MASTER_STATUS,
 	ROLE_MSG_SET_LOG_LEVEL, /* arg: enum log_level, for every role */
+	ROLE_MSG_SEVER, ROLE_MSG_RESTORE, /* data: u32 request number, then a peer's name as text */
 	ROLE_MSG_REPLY = 120, /* arg: 0 or an error */
 	/* control <-> worker, journal, keys */
 	ROLE_MSG_STATUS = 128, /* request: empty */
 	ROLE_MSG_STATUS_REPLY, /* data: JSON object text, at most IPC_MAX_DATA; arg: 1 when cut */
-	/* worker <-> keys: 160.. (gateway/keys/proto.h) */
+	/* worker <-> keys: 160.. (gateway/keys/proto.h); worker <-> ca: 176.. (gateway/ca/proto.h) */
 };
 
 struct role_fd_msg {
@@ -62,6 +74,8 @@ struct role_go {
 	uint32_t instance;    /* unique per start of any child, from 1: journals and links name it */
 	uint32_t generation;  /* of the config */
 	uint64_t run;         /* master's start, wall ms: with an instance it names a process for good */
+	uint32_t signatures_per_s; /* keys: for one worker; 0: the default */
+	uint32_t restarts;    /* of this child's place since its generation began; 0: its first process */
 };
 
 /* What a role's main function gets: SETUP received, sandbox on. */
