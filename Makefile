@@ -33,7 +33,7 @@ HTTP1_O   := $(addprefix gateway/http1/, body.o field.o head.o target.o)
 POLICY_O  := $(addprefix policy/, compile.o emit.o explain.o intern.o match.o method.o model.o open.o pattern.o says.o sets.o \
 	shadow.o trie.o)
 PKI_O     := $(addprefix pki/, digest.o svid.o svid_bundle.o svid_cert.o)
-CA_O      := $(addprefix pki/, ca.o cert.o pairfile.o pairing.o pkey.o pkifile.o store.o) # gwctl's and the ca role's, never a gateway's
+CA_O      := $(addprefix pki/, ca.o cert.o csr.o pairfile.o pairing.o pkey.o pkifile.o store.o) # gwctl's and the ca role's, never a gateway's
 PROCESS_O := $(addprefix gateway/process/, child.o ipc.o memfd.o privs.o role.o sandbox.o spawn.o)
 CONFIG_O  := pki/keyfit.o $(addprefix gateway/config/, check.o check_enrol.o check_identity.o check_listeners.o check_peers.o check_services.o config.o dump.o host.o \
 	image.o lookup.o options.o origin.o parse.o policy_files.o source.o trust.o value.o)
@@ -138,6 +138,7 @@ endef
 
 # (one line per target:  $(eval $(call fuzz,http1_head,$(HTTP1_O) $(BASE_O),)) )
 $(eval $(call fuzz,svid,$(ZOO_O) $(PKI_O) $(BASE_O),-lcrypto))
+$(eval $(call fuzz,csr,$(ZOO_O) pki/csr.o $(PKI_O) $(BASE_O),-lcrypto))
 $(eval $(call fuzz,pairfile,$(CA_O) $(PKI_O) $(BASE_O),-ljansson -lcrypto))
 $(foreach t,http1_head http1_body,$(eval $(call fuzz,$t,$(HTTP1_O) $(addprefix gateway/base/, mem.o),)))
 $(foreach t,policy_image policy_rules,$(eval $(call fuzz,$t,$(POLICY_O) $(BASE_O),)))

@@ -175,12 +175,13 @@ build_and_move(const struct store *s, struct birth *b)
 }
 
 int
-ca_init(const char *dir, const char *domain, enum pkey_alg alg, int64_t now, struct errs *errs)
+ca_init(const char *dir, const char *domain, enum pkey_alg alg, const struct ca_keys *keys, int64_t now, struct errs *errs)
 {
 	struct birth b = { .domain = domain, .now = now, .alg = alg, .errs = errs };
 	struct store s;
 	int rc = -1;
 
+	(void)keys;
 	if (!spiffe_domain_valid(domain, strlen(domain))) {
 		errs_add(errs, NULL, 0, "\"%s\" is no trust domain: lower-case letters, digits, \"-\", \"_\" and single dots, as in hud.example", domain);
 		return -1;
@@ -322,10 +323,11 @@ out:
 }
 
 struct ca *
-ca_open(const char *dir, struct errs *errs)
+ca_open(const char *dir, const struct ca_keys *keys, struct errs *errs)
 {
 	struct ca *ca = mem_zalloc(sizeof(*ca));
 
+	(void)keys;
 	store_init(&ca->store, dir);
 	/* A mistyped --dir must not leave a directory behind. */
 	if (access(ca->store.ca, F_OK) != 0)

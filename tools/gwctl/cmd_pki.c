@@ -97,7 +97,7 @@ run_init(struct gwctl *g, int argc, char **argv)
 		return gwctl_usage("pki init", "which trust domain? For example: gwctl pki init hud.example");
 	errs_init(&errs);
 	dir = cmd_pki_dir(g, dir_option);
-	if (ca_init(dir, argv[optind], alg, cmd_pki_now(), &errs) != 0) {
+	if (ca_init(dir, argv[optind], alg, NULL, cmd_pki_now(), &errs) != 0) {
 		mem_free(dir);
 		return failed(&errs);
 	}
@@ -287,7 +287,7 @@ run_issue(struct gwctl *g, int argc, char **argv)
 		return rc;
 	errs_init(&errs);
 	dir = cmd_pki_dir(g, o.dir);
-	ca = ca_open(dir, &errs);
+	ca = ca_open(dir, NULL, &errs);
 	rc = ca ? issue_with(g, &o, ca, &errs) : -1;
 	ca_close(ca);
 	mem_free(dir);

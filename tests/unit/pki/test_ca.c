@@ -80,7 +80,7 @@ new_ca(const char *domain, enum pkey_alg alg)
 	struct errs e;
 
 	errs_init(&e);
-	must(&e, ca_init(dir, domain, alg, zoo_now, &e) == 0);
+	must(&e, ca_init(dir, domain, alg, NULL, zoo_now, &e) == 0);
 	errs_fini(&e);
 	return dir;
 }
@@ -93,7 +93,7 @@ issue(const char *dir, const struct ca_request *r)
 	struct ca *ca;
 
 	errs_init(&e);
-	ca = ca_open(dir, &e);
+	ca = ca_open(dir, NULL, &e);
 	must(&e, ca != NULL);
 	must(&e, ca_issue(ca, r, &out, &e) == 0);
 	ca_close(ca);
@@ -205,20 +205,20 @@ init_refusals(void **state)
 
 	errs_init(&e);
 	before = pkifile_read_secret(path, 65536);
-	assert_int_equal(ca_init(dir, "hud.example", PKEY_P256, zoo_now, &e), -1);
+	assert_int_equal(ca_init(dir, "hud.example", PKEY_P256, NULL, zoo_now, &e), -1);
 	fault_is(&e, "there is a CA already, and it stays");
-	assert_int_equal(ca_init(dir, "irs.example", PKEY_P256, zoo_now, &e), -1);
+	assert_int_equal(ca_init(dir, "irs.example", PKEY_P256, NULL, zoo_now, &e), -1);
 	fault_is(&e, "there is a CA already, and it stays");
 	after = pkifile_read_secret(path, 65536);
 	assert_string_equal(before, after);
 	for (size_t i = 0; i < 6; i++) {
 		static const char *const bad[] = { "HUD.example", "", "a..b", "a/b", "a,URI:spiffe://b", "spiffe://a" };
 
-		assert_int_equal(ca_init(none, bad[i], PKEY_P256, zoo_now, &e), -1);
+		assert_int_equal(ca_init(none, bad[i], PKEY_P256, NULL, zoo_now, &e), -1);
 		fault_is(&e, "is no trust domain");
 		assert_int_equal(access(none, F_OK), -1);
 	}
-	assert_null(ca_open(none, &e));
+	assert_null(ca_open(none, NULL, &e));
 	fault_is(&e, "gwctl pki init");
 	assert_int_equal(access(none, F_OK), -1); /* a mistyped --dir leaves nothing behind */
 	assert_null(ca_bundle(none, &e));
@@ -241,22 +241,22 @@ damaged_store(void **state)
 
 	errs_init(&e);
 	assert_int_equal(chmod(key, 0640), 0);
-	assert_null(ca_open(dir, &e));
+	assert_null(ca_open(dir, NULL, &e));
 	fault_is(&e, "others may read this key");
 	assert_int_equal(chmod(key, 0600), 0);
 	other_key = mem_printf("%s/ca/issuing.key", other);
 	text = pkifile_read_secret(other_key, 65536);
 	assert_int_equal(pkifile_replace(key, 0600, text, strlen(text)), 0);
-	assert_null(ca_open(dir, &e));
+	assert_null(ca_open(dir, NULL, &e));
 	fault_is(&e, "not the key of the certificate");
 	assert_int_equal(pkifile_replace(key, 0600, "x", 1), 0);
-	assert_null(ca_open(dir, &e));
+	assert_null(ca_open(dir, NULL, &e));
 	fault_is(&e, "no private key in PEM form");
 	assert_int_equal(truncate(crt, 100), 0);
-	assert_null(ca_open(dir, &e));
+	assert_null(ca_open(dir, NULL, &e));
 	fault_is(&e, "damaged PEM");
 	assert_int_equal(unlink(crt), 0);
-	assert_null(ca_open(dir, &e));
+	assert_null(ca_open(dir, NULL, &e));
 	fault_is(&e, "No such file");
 	errs_fini(&e);
 	mem_free(text);
@@ -373,7 +373,7 @@ requests(void **state)
 		struct ca *ca;
 
 		errs_init(&e);
-		ca = ca_open(dir, &e);
+		ca = ca_open(dir, NULL, &e);
 		must(&e, ca != NULL);
 		r.now = r.now ? r.now : zoo_now;
 		if (rows[i].fault) {
@@ -500,7 +500,7 @@ lock_held(void **state)
 	(void)state;
 
 	errs_init(&e);
-	ca = ca_open(dir, &e);
+	ca = ca_open(dir, NULL, &e);
 	must(&e, ca != NULL);
 	store_init(&s, dir);
 	t = clock_mono_ms();
@@ -572,7 +572,7 @@ unrecorded_is_unissued(void **state)
 	errs_init(&e);
 	assert_int_equal(unlink(path), 0);
 	assert_int_equal(mkdir(path, 0700), 0);
-	ca = ca_open(dir, &e);
+	ca = ca_open(dir, NULL, &e);
 	must(&e, ca != NULL);
 	assert_int_equal(ca_issue(ca, &r, &out, &e), -1);
 	fault_is(&e, "so nothing is issued");
