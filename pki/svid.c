@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Verification of a chain. Order: size bounds, the leaf by itself (svid_cert.c), its domain's bundle, OpenSSL's path
- * building against that bundle alone, then every CA of the path that was found, again by our own rules.
+ * building against that bundle alone, then every CA of the path that was found, again by our own rules, then revocation
+ * (svid_crl.c; OpenSSL's own CRL checks stay off).
  *
  * It may run inside an OpenSSL ASYNC job, whose stack has 32 KiB: nothing large lives on the stack here.
  */
@@ -60,14 +61,6 @@ from_openssl(int err)
 		return SVID_EXPIRED;
 	case X509_V_ERR_CERT_NOT_YET_VALID:
 		return SVID_NOT_YET_VALID;
-	case X509_V_ERR_CERT_REVOKED:
-		return SVID_REVOKED;
-	case X509_V_ERR_UNABLE_TO_GET_CRL:
-	case X509_V_ERR_UNABLE_TO_GET_CRL_ISSUER:
-	case X509_V_ERR_CRL_HAS_EXPIRED:
-	case X509_V_ERR_CRL_NOT_YET_VALID:
-	case X509_V_ERR_CRL_SIGNATURE_FAILURE:
-		return SVID_NO_CRL;
 	case X509_V_ERR_PERMITTED_VIOLATION:
 	case X509_V_ERR_EXCLUDED_VIOLATION:
 	case X509_V_ERR_SUBTREE_MINMAX:
@@ -146,13 +139,13 @@ out:
 
 /* The CAs of a path by our own rules, and how long it lasts. */
 static enum svid_reason
-check_path(STACK_OF(X509) *path, struct svid_info *out, const char **detail)
+check_path(const struct svid_bundle *b, STACK_OF(X509) *path, struct svid_info *out, const char **detail)
 {
 	int n = sk_X509_num(path);
 
 	for (int i = 1; i < n; i++) {
 		X509 *ca = sk_X509_value(path, i);
-		enum svid_reason r = svid_cert_check_ca(ca, out->domain, i == n - 1, detail);
+		enum svid_reason r = svid_cert_check_ca(ca, b->domain, i == n - 1, detail);
 		int64_t until;
 
 		if (r != SVID_OK)
@@ -163,6 +156,21 @@ check_path(STACK_OF(X509) *path, struct svid_info *out, const char **detail)
 			out->not_after = until;
 	}
 	return n >= 2 ? SVID_OK : fail(detail, SVID_UNTRUSTED, "a leaf that is its own issuer");
+}
+
+bool
+svid_path_of_ca(const struct svid_bundle *b, X509 *ca, STACK_OF(X509) *untrusted, int64_t now)
+{
+	struct svid_info *info = mem_zalloc(sizeof(*info));
+	STACK_OF(X509) *path = NULL;
+	const char *detail;
+	bool good;
+
+	good = build_path(b, ca, untrusted, SVID_ANY, now, &path) == X509_V_OK &&
+	       svid_cert_check_ca(ca, b->domain, false, &detail) == SVID_OK && check_path(b, path, info, &detail) == SVID_OK;
+	sk_X509_pop_free(path, X509_free);
+	mem_free(info);
+	return good;
 }
 
 static bool
@@ -187,20 +195,26 @@ of_another_domain(const struct svid_bundle *own, struct svid_bundle *const *bund
 
 static enum svid_reason
 verify_against(struct svid_bundle *const *bundles, size_t nbundles, X509 *leaf, STACK_OF(X509) *untrusted,
-    const struct svid_info *want, enum svid_purpose purpose, int64_t now, STACK_OF(X509) **path, const char **detail)
+    struct svid_info *out, enum svid_purpose purpose, int64_t now, const char **detail)
 {
 	const struct svid_bundle *b = NULL;
+	STACK_OF(X509) *path = NULL;
 	enum svid_reason r;
 	int err;
 
 	for (size_t i = 0; i < nbundles && b == NULL; i++)
-		if (strcmp(bundles[i]->domain, want->domain) == 0)
+		if (strcmp(bundles[i]->domain, out->domain) == 0)
 			b = bundles[i];
 	if (b == NULL)
 		return fail(detail, SVID_UNKNOWN_DOMAIN, "no bundle for its trust domain");
-	err = build_path(b, leaf, untrusted, purpose, now, path);
-	if (err == X509_V_OK)
-		return SVID_OK;
+	err = build_path(b, leaf, untrusted, purpose, now, &path);
+	if (err == X509_V_OK) {
+		r = check_path(b, path, out, detail);
+		if (r == SVID_OK)
+			r = svid_crl_judge(b, path, now, detail);
+		sk_X509_pop_free(path, X509_free);
+		return r;
+	}
 	r = from_openssl(err);
 	if (r == SVID_UNTRUSTED && of_another_domain(b, bundles, nbundles, leaf, untrusted, now))
 		return fail(detail, r, "signed by a CA of another domain"); /* case 48 */
@@ -211,7 +225,7 @@ static enum svid_reason
 verify(svid_x509 *const *chain, size_t n, struct svid_bundle *const *bundles, size_t nbundles, enum svid_purpose purpose,
     int64_t now, struct svid_info *out, const char **detail)
 {
-	STACK_OF(X509) *untrusted = NULL, *path = NULL;
+	STACK_OF(X509) *untrusted;
 	enum svid_reason r;
 
 	r = svid_cert_check_leaf(chain[0], purpose, out, detail);
@@ -229,12 +243,9 @@ verify(svid_x509 *const *chain, size_t n, struct svid_bundle *const *bundles, si
 	for (size_t i = 1; i < n; i++)
 		if (sk_X509_push(untrusted, chain[i]) == 0)
 			goto out;
-	r = verify_against(bundles, nbundles, chain[0], untrusted, out, purpose, now, &path, detail);
-	if (r == SVID_OK)
-		r = check_path(path, out, detail);
+	r = verify_against(bundles, nbundles, chain[0], untrusted, out, purpose, now, detail);
 out:
 	sk_X509_free(untrusted);
-	sk_X509_pop_free(path, X509_free);
 	return r;
 }
 

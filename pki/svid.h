@@ -39,7 +39,7 @@ const char *svid_reason_text(enum svid_reason r);
 #define SVID_MAX_CHAIN 8
 #define SVID_MAX_BYTES 65536
 
-struct svid_bundle;         /* the CAs of one trust domain (one X509_STORE); immutable, reference-counted */
+struct svid_bundle;         /* the CAs of one trust domain (one X509_STORE), which never change, and its CRLs; reference-counted, of one thread */
 /* From PEM; NULL with *why. Refuses an empty bundle, non-CAs and duplicate keys (case 57). */
 struct svid_bundle *svid_bundle_new(const char *domain, const char *pem, const char **why);
 struct svid_bundle *svid_bundle_ref(struct svid_bundle *b);
@@ -59,11 +59,14 @@ void svid_bundle_set_revocation(struct svid_bundle *b, enum svid_revocation r); 
 /*
  * A CRL file: PEM blocks "X509 CRL", and "CERTIFICATE" for issuers that are not in the bundle. Each CRL is taken when a CA of the bundle, or one below it that
  * may sign CRLs, signed it, and it is newer (crlNumber) than the one known of that issuer. 1: something new was taken; 0: all known or older; -1 with *why (static):
- * malformed, foreign, badly signed or from the future, and nothing was taken.
+ * malformed, foreign, badly signed or from the future, and nothing was taken. A CRL of an unknown CA beside one of a known CA is passed over: a domain that
+ * changes its CA has lists of both in its file before everybody's bundle has both.
  */
 int svid_bundle_add_crls(struct svid_bundle *b, const char *pem, size_t len, int64_t now, const char **why);
 /* Everything that was taken, as a file again, for another process; mem_free(). NULL: there is none. *len without the NUL. */
 char *svid_bundle_crls_pem(const struct svid_bundle *b, size_t *len);
+/* Of all that was taken, whatever files it came in: the same for everybody who has the same CRLs. false: there is none. */
+bool svid_bundle_crls_digest(const struct svid_bundle *b, uint8_t out[32]);
 /* A new bundle of the same domain takes over what its CAs signed of the old one's CRLs. */
 void svid_bundle_inherit_crls(struct svid_bundle *to, const struct svid_bundle *from, int64_t now);
 struct svid_crl {
@@ -79,6 +82,8 @@ void svid_bundle_crl_each(const struct svid_bundle *b, svid_crl_fn *on_crl, void
 int svid_crl_pem_each(const char *pem, size_t len, svid_crl_fn *on_crl, void *ctx, const char **why);
 /* When the first of the CRLs that are required ceases to be in force: 0 there is none; INT64_MAX nothing is required. */
 int64_t svid_bundle_crl_until(const struct svid_bundle *b);
+/* Nothing is required, or a CRL of some issuing CA is in force: certificates of the others are refused one by one (SVID_NO_CRL). */
+bool svid_bundle_crl_in_force(const struct svid_bundle *b, int64_t now);
 
 enum svid_purpose { SVID_CLIENT, SVID_SERVER, SVID_ANY };
 
