@@ -7,6 +7,7 @@
 
 #include "gateway/audit/event.h"
 #include "gateway/base/clock.h"
+#include "gateway/base/errs.h"
 #include "gateway/base/log.h"
 #include "gateway/process/sandbox.h"
 
@@ -26,6 +27,12 @@ static const struct control_command commands[] = {
 	{ "reload", true, ROLE_MSG_RELOAD, NULL },
 	{ "drain", true, ROLE_MSG_DRAIN_ALL, NULL },
 	{ "log-level", true, ROLE_MSG_SET_LOG_LEVEL, NULL },
+	{ "sever", true, ROLE_MSG_SEVER, NULL },
+	{ "restore", true, ROLE_MSG_RESTORE, NULL },
+};
+
+struct request {           /* texts are the JSON's */
+	const char *command, *level, *peer, *sudo_uid;
 };
 
 static const struct control_command *
@@ -77,6 +84,60 @@ record(struct control *c, const struct client *cl, const char *what, const char 
 	return NULL;
 }
 
+/* What a peer may be called in the configuration: nothing else gets on record. */
+static bool
+is_peer_name(const char *s)
+{
+	size_t n = strlen(s);
+
+	return n > 0 && n <= CONTROL_PEER_MAX && strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == n;
+}
+
+/* Severing a peer that is none would leave its operator in the belief that it was cut. */
+static bool
+known_peer(const struct control *c, struct client *cl, const char *name, uint64_t now)
+{
+	const char *names[64], *near;
+	char text[256];
+	size_t n = 0;
+
+	for (size_t i = 0; c->config && i < c->config->npeers; i++) {
+		if (!strcmp(c->config->peers[i].name, name))
+			return true;
+		if (n < sizeof(names) / sizeof(names[0]))
+			names[n++] = c->config->peers[i].name;
+	}
+	near = errs_nearest(name, names, n);
+	if (near)
+		snprintf(text, sizeof(text), "there is no peer \"%s\"; did you mean \"%s\"?", name, near);
+	else
+		snprintf(text, sizeof(text), "there is no peer \"%s\"; \"gwctl peers\" lists them", name);
+	client_fail(cl, text, now);
+	return false;
+}
+
+/* Is it said what the command is about? what: for the record. 0, or -1 and the client has its answer. */
+static int
+check_about(struct client *cl, const struct control_command *cmd, const struct request *q, char what[128], uint64_t now)
+{
+	if (cmd->ask == ROLE_MSG_SET_LOG_LEVEL) {
+		if (!q->level || log_level_parse(q->level) < 0) {
+			client_fail(cl, "\"level\" is error, warn, info or debug", now);
+			return -1;
+		}
+		snprintf(what, 128, "%s %s", cmd->name, q->level);
+	} else if (cmd->ask == ROLE_MSG_SEVER || cmd->ask == ROLE_MSG_RESTORE) {
+		if (!q->peer || !is_peer_name(q->peer)) {
+			client_fail(cl, "\"peer\" is the name of a peer; \"gwctl peers\" lists them", now);
+			return -1;
+		}
+		snprintf(what, 128, "%s %s", cmd->name, q->peer);
+	} else {
+		snprintf(what, 128, "%s", cmd->name);
+	}
+	return 0;
+}
+
 static bool
 may_change(const struct control *c, const struct client *cl)
 {
@@ -84,20 +145,13 @@ may_change(const struct control *c, const struct client *cl)
 }
 
 static void
-run(struct control *c, struct client *cl, const struct control_command *cmd, const char *level, const char *sudo_uid, uint64_t now)
+run(struct control *c, struct client *cl, const struct control_command *cmd, const struct request *q, uint64_t now)
 {
-	char what[64];
-	int lv = 0;
+	bool about_peer = cmd->ask == ROLE_MSG_SEVER || cmd->ask == ROLE_MSG_RESTORE;
+	char what[128];
 
-	snprintf(what, sizeof(what), "%s", cmd->name);
-	if (cmd->ask == ROLE_MSG_SET_LOG_LEVEL) {
-		lv = level ? log_level_parse(level) : -1;
-		if (lv < 0) {
-			client_fail(cl, "\"level\" is error, warn, info or debug", now);
-			return;
-		}
-		snprintf(what, sizeof(what), "%s %s", cmd->name, level);
-	}
+	if (check_about(cl, cmd, q, what, now) != 0)
+		return;
 	cl->command = cmd;
 	cl->unrecorded = NULL;
 	if (!cmd->ask) {
@@ -108,12 +162,16 @@ run(struct control *c, struct client *cl, const struct control_command *cmd, con
 		return;
 	}
 	if (!may_change(c, cl)) {
-		record(c, cl, what, sudo_uid, false);
+		record(c, cl, what, q->sudo_uid, false);
 		client_fail(cl, "only root and the user that sallyportd was started as may do this", now);
 		return;
 	}
-	cl->unrecorded = record(c, cl, what, sudo_uid, true);
-	cl->id = control_ask_master(c, cmd->ask, (unsigned)lv);
+	/* Restore is master's to answer: it knows peers that were severed and are no longer configured. */
+	if (cmd->ask == ROLE_MSG_SEVER && !known_peer(c, cl, q->peer, now))
+		return;
+	cl->unrecorded = record(c, cl, what, q->sudo_uid, true);
+	cl->id = control_ask_master(c, cmd->ask, cmd->ask == ROLE_MSG_SET_LOG_LEVEL ? (unsigned)log_level_parse(q->level) : 0,
+	    about_peer ? q->peer : NULL);
 	if (!cl->id) {
 		client_fail(cl, "master cannot be asked; see the operator log", now);
 		return;
@@ -125,8 +183,8 @@ run(struct control *c, struct client *cl, const struct control_command *cmd, con
 void
 control_command_run(struct control *c, struct client *cl, const char *line, size_t len, uint64_t now)
 {
-	const char *name = NULL, *level = NULL, *sudo_uid = NULL;
 	const struct control_command *cmd;
+	struct request q = { 0 };
 	json_error_t err;
 	json_t *o = json_loadb(line, len, JSON_REJECT_DUPLICATES, &err), *v;
 	const char *key;
@@ -137,22 +195,22 @@ control_command_run(struct control *c, struct client *cl, const char *line, size
 		return;
 	}
 	json_object_foreach(o, key, v) {
-		const char **to = !strcmp(key, "command") ? &name : !strcmp(key, "level") ? &level :
-		    !strcmp(key, "sudo_uid") ? &sudo_uid : NULL;
+		const char **to = !strcmp(key, "command") ? &q.command : !strcmp(key, "level") ? &q.level : !strcmp(key, "peer") ? &q.peer :
+		    !strcmp(key, "sudo_uid") ? &q.sudo_uid : NULL;
 
 		if (!to || !json_is_string(v)) {
-			client_fail(cl, "a request has \"command\", \"level\" and \"sudo_uid\", all text", now);
+			client_fail(cl, "a request has \"command\", \"level\", \"peer\" and \"sudo_uid\", all text", now);
 			goto out;
 		}
 		*to = json_string_value(v);
 	}
-	if (sudo_uid && !is_uid(sudo_uid))
-		sudo_uid = NULL;
-	cmd = name && strlen(name) < NAME_MAX_BYTES ? find(name) : NULL;
+	if (q.sudo_uid && !is_uid(q.sudo_uid))
+		q.sudo_uid = NULL;
+	cmd = q.command && strlen(q.command) < NAME_MAX_BYTES ? find(q.command) : NULL;
 	if (cmd)
-		run(c, cl, cmd, level, sudo_uid, now);
+		run(c, cl, cmd, &q, now);
 	else
-		client_fail(cl, "there is no such command; there are status, peers, services, reload, drain and log-level", now);
+		client_fail(cl, "there is no such command; there are status, peers, services, reload, drain, log-level, sever and restore", now);
 out:
 	json_decref(o);
 }

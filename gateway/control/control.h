@@ -34,6 +34,7 @@
 #define CONTROL_GATHER_MS 300
 #define CONTROL_MASTER_MS 120000        /* a reload takes as long as its workers need to start */
 #define CONTROL_CHANNELS_MAX 1024
+#define CONTROL_PEER_MAX 64             /* octets of a peer's name */
 
 struct control;
 struct control_command;
@@ -90,8 +91,8 @@ struct control {
 };
 
 /* ---- role.c ---- */
-/* Ask master; the number that its answer will carry, or 0 when it cannot be asked. */
-uint32_t control_ask_master(struct control *c, enum role_msg type, unsigned arg);
+/* Ask master; text: what follows the request's number, or NULL. The number that its answer will carry, or 0 when it cannot be asked. */
+uint32_t control_ask_master(struct control *c, enum role_msg type, unsigned arg, const char *text);
 void control_gather(struct control *c, uint64_t now);  /* begin one for the clients that wait, unless one is under way */
 
 /* ---- client.c ---- */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway/control/control.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
@@ -20,11 +21,17 @@
 /* ---- asking ---- */
 
 uint32_t
-control_ask_master(struct control *c, enum role_msg type, unsigned arg)
+control_ask_master(struct control *c, enum role_msg type, unsigned arg, const char *text)
 {
 	uint32_t id = ++c->last_id ? c->last_id : ++c->last_id;
+	size_t n = text ? strlen(text) : 0;
+	uint8_t data[sizeof(id) + CONTROL_PEER_MAX];
 
-	return ipc_send(c->env->master, (uint16_t)type, (uint16_t)arg, &id, sizeof(id), NULL, 0) == 0 ? id : 0;
+	assert(n <= CONTROL_PEER_MAX);
+	memcpy(data, &id, sizeof(id));
+	if (n)
+		memcpy(data + sizeof(id), text, n);
+	return ipc_send(c->env->master, (uint16_t)type, (uint16_t)arg, data, sizeof(id) + n, NULL, 0) == 0 ? id : 0;
 }
 
 void
@@ -36,7 +43,7 @@ control_gather(struct control *c, uint64_t now)
 		return;
 	g->active = true;
 	g->deadline = now + CONTROL_GATHER_MS;
-	g->master_id = control_ask_master(c, ROLE_MSG_MASTER_STATUS, 0);
+	g->master_id = control_ask_master(c, ROLE_MSG_MASTER_STATUS, 0, NULL);
 	for (unsigned i = 0; i < CONTROL_CLIENTS_MAX; i++)
 		c->clients[i].in_gather = c->clients[i].fd >= 0 && c->clients[i].state == CLIENT_GATHER;
 	for (size_t i = 0; i < c->nchannels; i++) {

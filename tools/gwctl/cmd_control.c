@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* gwctl reload, drain, log-level: what changes a running daemon. */
+/* gwctl reload, drain, log-level, sever, restore: what changes a running daemon. */
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
+#include "gateway/base/clock.h"
 #include "gateway/base/log.h"
 #include "gateway/base/mem.h"
 #include "tools/gwctl/request.h"
@@ -103,5 +105,170 @@ cmd_log_level(struct gwctl *g, int argc, char **argv)
 		request_print_json(answer);
 	print_unrecorded(answer);
 	json_decref(answer);
+	return r;
+}
+
+/* ---- the kill switch ---- */
+
+#define CUT_WAIT_MS 3000   /* a severed peer's links are gone within two seconds */
+
+/* One peer as "gwctl peers" has it. */
+struct standing {
+	char *name;                /* mem_free() */
+	char *domain;
+	bool severed;
+	size_t links;
+	long long streams;
+};
+
+static void
+standing_fini(struct standing *s)
+{
+	mem_free(s->name);
+	mem_free(s->domain);
+	memset(s, 0, sizeof(*s));
+}
+
+static const char *
+text_of(const json_t *o, const char *key)
+{
+	const char *s = json_string_value(json_object_get(o, key));
+
+	return s ? s : "";
+}
+
+static void
+take_standing(struct standing *s, const json_t *peer)
+{
+	const json_t *link;
+	size_t i;
+
+	s->name = mem_strdup(text_of(peer, "name"));
+	s->domain = mem_strdup(text_of(peer, "domain"));
+	s->severed = json_is_true(json_object_get(peer, "severed"));
+	s->links = json_array_size(json_object_get(peer, "links"));
+	json_array_foreach(json_object_get(peer, "links"), i, link)
+		s->streams += (long long)json_integer_value(json_object_get(link, "streams"));
+}
+
+/* By name, or by domain where no peer has that name. An exit code; s->name is NULL when there is no such peer. */
+static int
+look(struct gwctl *g, const char *which, struct standing *s)
+{
+	const json_t *p, *found = NULL;
+	json_t *answer;
+	size_t i;
+	int r = request_send(g, "peers", NULL, &answer);
+
+	memset(s, 0, sizeof(*s));
+	if (r)
+		return r;
+	r = request_failed(answer);
+	json_array_foreach(json_object_get(answer, "peers"), i, p) {
+		if (!strcmp(text_of(p, "name"), which)) {
+			found = p;
+			break;
+		}
+		if (!found && !strcmp(text_of(p, "domain"), which))
+			found = p;
+	}
+	if (found)
+		take_standing(s, found);
+	json_decref(answer);
+	return r;
+}
+
+/* The command itself; its answer is printed where it is a refusal, and with --json. */
+static int
+throw_switch(struct gwctl *g, const char *command, const char *peer)
+{
+	json_t *answer;
+	int r = request_send_peer(g, command, peer, &answer);
+
+	if (r)
+		return r;
+	r = request_failed(answer);
+	if (g->json)
+		request_print_json(answer);
+	else
+		print_list(answer, "faults", "gwctl: ");
+	print_unrecorded(answer);
+	json_decref(answer);
+	return r;
+}
+
+/* Not what was asked for but what is: the links of the peer are counted until there is none. */
+static void
+report_cut(struct gwctl *g, const struct standing *before)
+{
+	const struct timespec pause = { .tv_nsec = 50000000 };
+	uint64_t until = clock_mono_ms() + CUT_WAIT_MS;
+	struct standing now;
+
+	for (;;) {
+		int r = look(g, before->name, &now);
+		size_t links = now.links;
+
+		standing_fini(&now);
+		if (r)
+			return;
+		if (links == 0 || clock_mono_ms() >= until) {
+			if (links)
+				gwctl_error("warning: %zu link%s to it still there; see \"gwctl peers\" and the operator log", links, links == 1 ? " is" : "s are");
+			else
+				puts("No link to it is left, and none comes up, also after a restart or a reboot.");
+			return;
+		}
+		nanosleep(&pause, NULL);
+	}
+}
+
+int
+cmd_sever(struct gwctl *g, int argc, char **argv)
+{
+	struct standing before;
+	int r;
+
+	if (argc != 2)
+		return gwctl_usage(argv[0], "sever takes the name of a peer");
+	if ((r = look(g, argv[1], &before)) != GWCTL_OK) {
+		standing_fini(&before);
+		return r;
+	}
+	r = throw_switch(g, argv[0], before.name ? before.name : argv[1]);
+	if (r == GWCTL_OK && !g->json && before.name) {
+		if (before.severed)
+			printf("%s was severed already.\n", before.name);
+		else
+			printf("SEVERED %s%s%s%s: %zu link%s and %lld running exchange%s are cut.\n", before.name, before.domain[0] ? " (" : "",
+			    before.domain, before.domain[0] ? ")" : "", before.links, before.links == 1 ? "" : "s", before.streams,
+			    before.streams == 1 ? "" : "s");
+		report_cut(g, &before);
+		printf("Until: gwctl restore %s\n", before.name);
+	}
+	standing_fini(&before);
+	return r;
+}
+
+int
+cmd_restore(struct gwctl *g, int argc, char **argv)
+{
+	struct standing before;
+	int r;
+
+	if (argc != 2)
+		return gwctl_usage(argv[0], "restore takes the name of a peer");
+	if ((r = look(g, argv[1], &before)) != GWCTL_OK) {
+		standing_fini(&before);
+		return r;
+	}
+	r = throw_switch(g, argv[0], before.name ? before.name : argv[1]);
+	if (r == GWCTL_OK && !g->json && before.name) {
+		if (before.severed)
+			printf("Restored %s: links to it come up as configured; see \"gwctl peers\".\n", before.name);
+		else
+			printf("%s was not severed.\n", before.name);
+	}
+	standing_fini(&before);
 	return r;
 }

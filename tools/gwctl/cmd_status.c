@@ -204,6 +204,17 @@ print_expiry(const char *which, long long until)
 		printf("%-10s certificate EXPIRED at %.19sZ\n", which, when);
 }
 
+/* Nobody should have to wonder why nothing crosses. */
+static void
+print_severed(const struct gwctl *g, const char *peer)
+{
+	char *safe = gwctl_safe(peer);
+
+	printf("\n%sSEVERED: %s%s. Nothing crosses to or from it until: gwctl restore %s\n", g->color ? "\033[1;31m" : "", safe,
+	    g->color ? "\033[0m" : "", safe);
+	mem_free(safe);
+}
+
 static void
 print_policy(const json_t *answer)
 {
@@ -221,8 +232,9 @@ print_policy(const json_t *answer)
 int
 cmd_status(struct gwctl *g, int argc, char **argv)
 {
-	json_t *answer;
+	json_t *answer, *e;
 	char age[32], *s;
+	size_t i;
 	int r = no_arguments(argv[0], argc);
 
 	if (r || (r = request_send(g, "status", NULL, &answer)))
@@ -241,6 +253,10 @@ cmd_status(struct gwctl *g, int argc, char **argv)
 		if (number(answer, "generations_draining"))
 			printf(", %lld older draining", number(answer, "generations_draining"));
 		print_policy(answer);
+		json_array_foreach(json_object_get(answer, "severed"), i, e)
+			print_severed(g, json_string_value(e) ? json_string_value(e) : "?");
+		if (json_array_size(json_object_get(answer, "severed")))
+			putchar('\n');
 		print_roles(g, json_object_get(answer, "roles"));
 		putchar('\n');
 		print_listeners(g, json_object_get(answer, "listeners"));
@@ -299,7 +315,8 @@ cmd_peers(struct gwctl *g, int argc, char **argv)
 			json_t *links = json_object_get(p, "links");
 
 			if (json_array_size(links) == 0)
-				table_row(t, (const char *[]){ text(p, "name"), text(p, "domain"), NULL, NULL, "no link", NULL, NULL, NULL, NULL,
+				table_row(t, (const char *[]){ text(p, "name"), text(p, "domain"), NULL, NULL,
+				    json_is_true(json_object_get(p, "severed")) ? "SEVERED" : "no link", NULL, NULL, NULL, NULL,
 				    NULL, NULL, NULL });
 			json_array_foreach(links, k, l) {
 				table_cell(t, "%s", text(p, "name"));
@@ -321,6 +338,9 @@ cmd_peers(struct gwctl *g, int argc, char **argv)
 		}
 		table_print(t, g->color);
 		table_free(t);
+		json_array_foreach(json_object_get(answer, "peers"), i, p)
+			if (json_is_true(json_object_get(p, "severed")))
+				print_severed(g, text(p, "name"));
 		print_failures(json_object_get(answer, "peers"));
 		print_not_answering(answer);
 	}

@@ -30,6 +30,8 @@ int cmd_peers(struct gwctl *g, int argc, char **argv);
 int cmd_services(struct gwctl *g, int argc, char **argv);
 int cmd_reload(struct gwctl *g, int argc, char **argv);
 int cmd_drain(struct gwctl *g, int argc, char **argv);
+int cmd_sever(struct gwctl *g, int argc, char **argv);
+int cmd_restore(struct gwctl *g, int argc, char **argv);
 int cmd_log_level(struct gwctl *g, int argc, char **argv);
 int cmd_config(struct gwctl *g, int argc, char **argv);
 int cmd_policy(struct gwctl *g, int argc, char **argv);

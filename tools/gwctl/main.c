@@ -24,6 +24,8 @@ static const struct command {
 	{ "services", cmd_services, "", "the services, what runs and what was decided", "gwctl services" },
 	{ "reload", cmd_reload, "", "read config and policy again; all or nothing", "gwctl reload" },
 	{ "drain", cmd_drain, "", "finish what runs, then stop", "gwctl drain" },
+	{ "sever", cmd_sever, "PEER", "the kill switch: cut all links and exchanges with a peer, until it is restored", "gwctl sever irs" },
+	{ "restore", cmd_restore, "PEER", "links to a severed peer again", "gwctl restore irs" },
 	{ "log-level", cmd_log_level, "error|warn|info|debug", "how much the operator log says", "gwctl log-level debug" },
 	{ "config", cmd_config, "check|dump", "the configuration on disk", NULL },
 	{ "config check", NULL, "", "check sallyport.conf and the policy; every fault as file:line", "gwctl -c new.conf config check" },

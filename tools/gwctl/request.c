@@ -123,15 +123,15 @@ dial(const char *path)
 }
 
 static char *
-compose(const char *command, const char *level)
+compose(const char *command, const char *about, const char *value)
 {
 	const char *sudo_uid = getenv("SUDO_UID");
 	json_t *o = json_object();
 	char *s, *line;
 
 	json_object_set_new(o, "command", json_string(command));
-	if (level)
-		json_object_set_new(o, "level", json_string(level));
+	if (value)
+		json_object_set_new(o, about, json_string(value));
 	if (sudo_uid && json_object_set_new(o, "sudo_uid", json_string(sudo_uid)) < 0)
 		json_object_del(o, "sudo_uid");
 	s = json_dumps(o, JSON_COMPACT);
@@ -174,10 +174,10 @@ exchange(int fd, const char *line, struct buf *in)
 	}
 }
 
-int
-request_send(struct gwctl *g, const char *command, const char *level, json_t **answer)
+static int
+ask(struct gwctl *g, const char *command, const char *about, const char *value, json_t **answer)
 {
-	char *path = socket_path(g), *line = compose(command, level);
+	char *path = socket_path(g), *line = compose(command, about, value);
 	struct buf in;
 	int fd = dial(path), result = GWCTL_OK;
 
@@ -199,6 +199,18 @@ request_send(struct gwctl *g, const char *command, const char *level, json_t **a
 	mem_free(line);
 	mem_free(path);
 	return result;
+}
+
+int
+request_send(struct gwctl *g, const char *command, const char *level, json_t **answer)
+{
+	return ask(g, command, "level", level, answer);
+}
+
+int
+request_send_peer(struct gwctl *g, const char *command, const char *peer, json_t **answer)
+{
+	return ask(g, command, "peer", peer, answer);
 }
 
 int

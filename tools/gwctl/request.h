@@ -8,10 +8,11 @@
 #include "tools/gwctl/gwctl.h"
 
 /*
- * Asks, and waits for the answer. level: for log-level, else NULL. 0 with *answer (the caller's, an object), whatever its "ok"; or an exit code after
+ * Asks, and waits for the answer. level: for log-level, else NULL; peer: for sever and restore, else NULL. 0 with *answer (the caller's, an object), whatever its "ok"; or an exit code after
  * saying what went wrong: GWCTL_UNREACHABLE when no daemon answers.
  */
 int request_send(struct gwctl *g, const char *command, const char *level, json_t **answer);
+int request_send_peer(struct gwctl *g, const char *command, const char *peer, json_t **answer);
 /* The answer's "error", if it is one, on standard error. GWCTL_OK or GWCTL_FAILED. */
 int request_failed(const json_t *answer);
 /* For --json: the answer as it is, indented. */

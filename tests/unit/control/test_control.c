@@ -110,6 +110,8 @@ request(struct bed *b, const char *s)
 	control_command_run(&b->c, &b->c.clients[0], s, strlen(s), NOW);
 }
 
+static char asked_about[128]; /* what followed the number */
+
 /* The type of what master was sent, and the request's number; 0: nothing. */
 static unsigned
 asked(struct bed *b, uint32_t *id, unsigned *arg)
@@ -118,8 +120,9 @@ asked(struct bed *b, uint32_t *id, unsigned *arg)
 
 	if (ipc_recv(b->master[0], buf, &m) != 1)
 		return 0;
-	assert_int_equal(m.len, sizeof(*id));
+	assert_true(m.len >= sizeof(*id));
 	memcpy(id, m.data, sizeof(*id));
+	snprintf(asked_about, sizeof(asked_about), "%.*s", (int)(m.len - sizeof(*id)), (const char *)m.data + sizeof(*id));
 	*arg = m.arg;
 	return m.type;
 }
@@ -163,7 +166,11 @@ test_bad_requests(void **state)
 		"{\"command\":\"stauts\"}", "{\"command\":\"status\",\"more\":\"x\"}", "{\"command\":\"status\",\"command\":\"drain\"}",
 		"{\"command\":\"log-level\"}", "{\"command\":\"log-level\",\"level\":\"loud\"}", "{\"command\":\"log-level\",\"level\":7}",
 		"{\"command\":\"status\"} trailing", "{\"command\":\"status\\u0000\"}", "{\"command\":\"\xff\"}",
-		"{\"command\":\"reload\",\"sudo_uid\":[]}",
+		"{\"command\":\"reload\",\"sudo_uid\":[]}", "{\"command\":\"sever\"}", "{\"command\":\"sever\",\"peer\":\"\"}",
+		"{\"command\":\"sever\",\"peer\":\"a b\"}", "{\"command\":\"sever\",\"peer\":\"../x\"}", "{\"command\":\"sever\",\"peer\":7}",
+		"{\"command\":\"restore\",\"peer\":\"irs\\u0000\"}", "{\"command\":\"restore\",\"level\":\"irs\"}",
+		"{\"command\":\"sever\",\"peer\":\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}",
+		"{\"command\":\"sever\",\"peer\":\"isr\"}",
 	};
 	struct bed *b = *state;
 	uint32_t id;
@@ -254,6 +261,52 @@ test_what_is_recorded(void **state)
 	b->c.clients[0].state = CLIENT_READING;
 	request(b, "{\"command\":\"status\"}");
 	assert_null(recorded(b, AUDIT_F_COMMAND, &type));
+}
+
+static void
+test_kill_switch(void **state)
+{
+	struct bed *b = *state;
+	struct client *cl = &b->c.clients[0];
+	unsigned type, arg;
+	uint32_t id;
+	json_t *o;
+
+	request(b, "{\"command\":\"sever\",\"peer\":\"irs\",\"sudo_uid\":\"1000\"}");
+	assert_int_equal(asked(b, &id, &arg), ROLE_MSG_SEVER);
+	assert_string_equal(asked_about, "irs");
+	assert_string_equal(recorded(b, AUDIT_F_COMMAND, &type), "sever irs");
+	assert_int_equal(type, AUDIT_COMMAND);
+	cl->state = CLIENT_READING;
+
+	/* A name that is none is not cut, and says which was meant. */
+	request(b, "{\"command\":\"sever\",\"peer\":\"iirs\"}");
+	assert_int_equal(asked(b, &id, &arg), 0);
+	o = response(b);
+	assert_non_null(strstr(json_string_value(json_object_get(o, "error")), "did you mean \"irs\""));
+	json_decref(o);
+
+	/* One that is no longer configured may still be severed: master knows. */
+	request(b, "{\"command\":\"restore\",\"peer\":\"gone\"}");
+	assert_int_equal(asked(b, &id, &arg), ROLE_MSG_RESTORE);
+	assert_string_equal(asked_about, "gone");
+	assert_string_equal(recorded(b, AUDIT_F_COMMAND, &type), "restore gone");
+	cl->state = CLIENT_READING;
+
+	cl->uid = 1000;
+	request(b, "{\"command\":\"sever\",\"peer\":\"irs\"}");
+	assert_int_equal(asked(b, &id, &arg), 0);
+	assert_string_equal(recorded(b, AUDIT_F_VERDICT, &type), "deny");
+	o = response(b);
+	assert_non_null(strstr(json_string_value(json_object_get(o, "error")), "only root"));
+	json_decref(o);
+
+	b->c.gather.master = json_loads("{\"severed\":[\"irs\",\"gone\",7]}", 0, NULL);
+	o = merge_peers(&b->c);
+	assert_int_equal(json_array_size(json_object_get(o, "peers")), 2);
+	for (size_t i = 0; i < 2; i++)
+		assert_true(json_is_true(json_object_get(json_array_get(json_object_get(o, "peers"), i), "severed")));
+	json_decref(o);
 }
 
 static void
@@ -423,6 +476,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_deep_json, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_who_may_change, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_what_is_recorded, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_kill_switch, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_lines, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bounds, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_deadlines, setup, teardown),
