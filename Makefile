@@ -38,7 +38,7 @@ PROCESS_O := $(addprefix gateway/process/, child.o ipc.o memfd.o privs.o role.o 
 CONFIG_O  := pki/keyfit.o $(addprefix gateway/config/, check.o check_enrol.o check_identity.o check_listeners.o check_peers.o check_services.o config.o dump.o host.o \
 	image.o lookup.o options.o origin.o parse.o policy_files.o source.o trust.o value.o)
 IO_O      := $(addprefix gateway/io/, conn.o loop.o outq.o)
-KEYS_O    := $(addprefix gateway/keys/, client.o ident.o proto.o provider.o role.o)
+KEYS_O    := $(addprefix gateway/keys/, client.o csr.o held.o ident.o proto.o provider.o role.o)
 AUDIT_O   := $(addprefix gateway/audit/, batch.o digest.o event.o flood.o inflight.o journal.o journal_role.o lanes.o merkle.o \
 	parse.o reconcile.o record.o ring.o schema.o segment.o store.o verify.o)
 TLS_O     := $(addprefix gateway/tls/, bio.o conn.o env.o layer.o verify.o)
@@ -93,6 +93,7 @@ $(eval $(call unit,gwctl/test_socket_scan,tools/gwctl/socket_scan.o $(addprefix 
 $(eval $(call unit,control/test_control,$(CONTROL_O) $(CONTROL_TEST_O),-lconfig -ljansson -lseccomp -lcrypto))
 $(eval $(call unit,pki/test_digest,pki/digest.o $(BASE_O),-lcrypto))
 $(eval $(call unit,pki/test_svid,$(ZOO_O) $(PKI_O) $(BASE_O),-lcrypto))
+$(eval $(call unit,pki/test_svid_crl,$(ZOO_O) $(PKI_O) $(BASE_O),-lcrypto))
 $(eval $(call unit,pki/test_ca,$(ZOO_O) $(CA_O) $(PKI_O) $(BASE_O),-ljansson -lcrypto))
 $(eval $(call unit,pki/test_pairing,$(ZOO_O) $(CA_O) $(PKI_O) $(BASE_O),-ljansson -lcrypto))
 KEYS_BED_O := tests/unit/keys/bed.o $(ZOO_O)
@@ -177,7 +178,7 @@ $$(B)/roles/$(1): tests/roles/main.c $$(addprefix $$(B)/,$(2) $(ROLE_O))
 	@mkdir -p $$(@D)
 	$$(Q)$$(CC) $$(CPPFLAGS) $$(CFLAGS) $$(LDFLAGS) -DROLE_MAIN=$(1)_main -o $$@ $$^ $(3) -lseccomp
 endef
-$(eval $(call role,keys,$(addprefix gateway/keys/, ident.o proto.o role.o),-lcrypto))
+$(eval $(call role,keys,$(addprefix gateway/keys/, csr.o held.o ident.o proto.o role.o),-lcrypto))
 $(eval $(call role,journal,gateway/main/journal_main.o $(AUDIT_O) $(IMAGE_O),-lcrypto))
 $(eval $(call role,control,$(CONTROL_O) $(EVENTS_O) $(IMAGE_O),-ljansson))
 $(eval $(call role,worker,gateway/main/worker.o $(EXCHANGE_O) $(UPSTREAM_O) $(LINK_O) $(HTTP2_O) $(TLS_O) $(IO_O) $(PKI_O) $(HTTP1_O) \

@@ -82,23 +82,24 @@ svid_crl_judge(const struct svid_bundle *b, STACK_OF(X509) *path, int64_t now, c
 	return SVID_OK;
 }
 
-/* What the lists say of x, which verified before: its issuer is known by name and key id, and by signature only where these do not tell. */
+/* Of x, which verified before: name and key id tell its issuer, for the strict checks (svid_bundle_new) take no chain without key ids. */
+static bool
+issued(X509 *ca, X509 *x)
+{
+	return X509_check_issued(ca, x) == X509_V_OK;
+}
+
 static enum svid_reason
 recheck_one(const struct svid_bundle *b, X509 *x, bool leaf, int64_t now)
 {
-	const struct svid_list *l[SVID_CRLFILE_MAX];
 	bool in_force = false;
-	size_t n = 0;
 
-	for (size_t i = 0; i < b->nlists && n < SVID_CRLFILE_MAX; i++)
-		if (X509_check_issued(b->lists[i]->issuer, x) == X509_V_OK)
-			l[n++] = b->lists[i];
-	for (size_t i = 0; i < n; i++) {
-		if (n > 1 && X509_verify(x, X509_get0_pubkey(l[i]->issuer)) != 1)
+	for (size_t i = 0; i < b->nlists; i++) {
+		if (!issued(b->lists[i]->issuer, x))
 			continue;
-		if (names(l[i], x))
+		if (names(b->lists[i], x))
 			return SVID_REVOKED;
-		in_force = in_force || now < l[i]->next_update;
+		in_force = in_force || now < b->lists[i]->next_update;
 	}
 	return leaf && !in_force && b->revocation == SVID_REV_REQUIRED ? SVID_NO_CRL : SVID_OK;
 }
@@ -107,10 +108,10 @@ static X509 *
 issuer_of(const struct svid_bundle *b, X509 *const *certs, size_t n, X509 *x)
 {
 	for (size_t i = 0; i < n; i++)
-		if (certs[i] != x && X509_check_issued(certs[i], x) == X509_V_OK)
+		if (certs[i] != x && issued(certs[i], x))
 			return certs[i];
 	for (size_t i = 0; i < b->ncas; i++)
-		if (X509_check_issued(b->cas[i], x) == X509_V_OK)
+		if (issued(b->cas[i], x))
 			return b->cas[i];
 	return NULL;
 }

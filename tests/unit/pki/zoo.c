@@ -172,14 +172,109 @@ zoo_ca(const char *domain, const struct zoo_cert *issuer)
 	return c;
 }
 
+static X509_EXTENSION *
+empty_ext(int nid, bool critical)
+{
+	static const uint8_t empty[] = { 0x30, 0 };
+	ASN1_OCTET_STRING *s = ASN1_OCTET_STRING_new();
+	X509_EXTENSION *e;
+
+	must(ASN1_OCTET_STRING_set(s, empty, sizeof(empty)));
+	e = X509_EXTENSION_create_by_NID(NULL, nid, critical, s);
+	must(e);
+	ASN1_OCTET_STRING_free(s);
+	return e;
+}
+
+static void
+crl_entry(X509_CRL *crl, const struct zoo_crl *z, unsigned serial, int nid)
+{
+	X509_REVOKED *r = X509_REVOKED_new();
+	ASN1_INTEGER *n = ASN1_INTEGER_new();
+	ASN1_TIME *t = ASN1_TIME_set(NULL, (time_t)(zoo_now - 7200));
+
+	must(ASN1_INTEGER_set(n, serial) && X509_REVOKED_set_serialNumber(r, n) && X509_REVOKED_set_revocationDate(r, t));
+	if (z->reason) {
+		ASN1_ENUMERATED *why = ASN1_ENUMERATED_new();
+
+		must(ASN1_ENUMERATED_set(why, z->reason) && X509_REVOKED_add1_ext_i2d(r, NID_crl_reason, why, 0, 0));
+		ASN1_ENUMERATED_free(why);
+	}
+	if (nid) {
+		X509_EXTENSION *e = empty_ext(nid, z->critical);
+
+		must(X509_REVOKED_add_ext(r, e, -1));
+		X509_EXTENSION_free(e);
+	}
+	must(X509_CRL_add0_revoked(crl, r));
+	ASN1_INTEGER_free(n);
+	ASN1_TIME_free(t);
+}
+
+static void
+crl_extensions(X509_CRL *crl, const struct zoo_crl *z, const struct zoo_cert *issuer)
+{
+	const ASN1_OCTET_STRING *id = X509_get0_subject_key_id(issuer->x);
+	X509_EXTENSION *e;
+
+	if (id && !z->no_key_id) {
+		AUTHORITY_KEYID *a = AUTHORITY_KEYID_new();
+
+		a->keyid = ASN1_OCTET_STRING_dup(id);
+		must(X509_CRL_add1_ext_i2d(crl, NID_authority_key_identifier, a, 0, 0));
+		AUTHORITY_KEYID_free(a);
+	}
+	if (z->number) {
+		ASN1_INTEGER *n = ASN1_INTEGER_new();
+
+		must(ASN1_INTEGER_set(n, z->number) && X509_CRL_add1_ext_i2d(crl, NID_crl_number, n, 0, 0));
+		ASN1_INTEGER_free(n);
+	}
+	if (z->nid) {
+		e = empty_ext(z->nid, z->critical);
+		must(X509_CRL_add_ext(crl, e, -1));
+		X509_EXTENSION_free(e);
+	}
+}
+
+X509_CRL *
+zoo_crl(const struct zoo_crl *z, const struct zoo_cert *issuer)
+{
+	X509_CRL *crl = X509_CRL_new();
+	const EVP_MD *md = EVP_get_digestbyname(z->digest ? z->digest : "SHA256");
+	ASN1_TIME *from = ASN1_TIME_set(NULL, (time_t)(z->from ? z->from : zoo_now - 3600));
+	ASN1_TIME *until = ASN1_TIME_set(NULL, (time_t)(z->until ? z->until : zoo_now + 86400));
+
+	must(X509_CRL_set_version(crl, X509_CRL_VERSION_2) && X509_CRL_set_issuer_name(crl, X509_get_subject_name(issuer->x)));
+	must(X509_CRL_set1_lastUpdate(crl, from));
+	must(z->until < 0 || X509_CRL_set1_nextUpdate(crl, until));
+	for (size_t i = 0; i < 8 && z->revoked[i]; i++)
+		crl_entry(crl, z, z->revoked[i], i == 0 ? z->entry_nid : 0);
+	for (unsigned i = 0; i < z->many; i++)
+		crl_entry(crl, z, 1000000 + i, 0);
+	crl_extensions(crl, z, issuer);
+	must(X509_CRL_sign(crl, issuer->key, EVP_PKEY_get_base_id(issuer->key) == EVP_PKEY_ED25519 ? NULL : md) > 0);
+	ASN1_TIME_free(from);
+	ASN1_TIME_free(until);
+	return crl;
+}
+
 char *
 zoo_pem(X509 *const *certs, size_t n)
+{
+	return zoo_crl_pem(NULL, 0, certs, n);
+}
+
+char *
+zoo_crl_pem(X509_CRL *const *crls, size_t n, X509 *const *certs, size_t ncerts)
 {
 	BIO *out = BIO_new(BIO_s_mem());
 	char *p, *copy;
 	long len;
 
 	for (size_t i = 0; i < n; i++)
+		must(PEM_write_bio_X509_CRL(out, crls[i]));
+	for (size_t i = 0; i < ncerts; i++)
 		must(PEM_write_bio_X509(out, certs[i]));
 	len = BIO_get_mem_data(out, &p);
 	copy = len > 0 ? mem_strndup(p, (size_t)len) : mem_strdup("");

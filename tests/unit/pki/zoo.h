@@ -52,4 +52,18 @@ void zoo_free(struct zoo_cert *c);
 struct zoo_cert zoo_ca(const char *domain, const struct zoo_cert *issuer);
 char *zoo_pem(X509 *const *certs, size_t n); /* mem_free() */
 
+struct zoo_crl {
+	unsigned number;        /* 0: none */
+	int64_t from, until;    /* 0: zoo_now minus an hour, plus a day; until < 0: no nextUpdate */
+	unsigned revoked[8];    /* serial numbers, until 0 */
+	unsigned many;          /* and so many from 1000000 on */
+	int reason;             /* of each: CRL_REASON_…; 0: none said */
+	int nid, entry_nid;     /* one more extension, and one of the first entry, whose value is an empty SEQUENCE */
+	bool critical;          /* these two */
+	bool no_key_id;
+	const char *digest;     /* NULL: SHA-256 */
+};
+X509_CRL *zoo_crl(const struct zoo_crl *z, const struct zoo_cert *issuer);
+char *zoo_crl_pem(X509_CRL *const *crls, size_t n, X509 *const *certs, size_t ncerts); /* mem_free() */
+
 #endif
