@@ -282,6 +282,7 @@ static struct tls_env *make_tls(struct svid_bundle **bundles, size_t *nbundles)
 	const struct config *c = w.config;
 	struct tls_env_config cfg = {
 		.domain = c->domain, .identity_pem = c->identity.certificate_pem, .inside_pem = c->inside.certificate_pem,
+		.enrol_host = c->enrol.host, .enrol_pem = c->enrol.certificate_pem,
 		.bundles = bundles,
 	};
 	const char *why = NULL;

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <strings.h>
 
 #include <openssl/err.h>
 #include <openssl/x509.h>
@@ -32,7 +33,7 @@ static const struct {
 } protocols[] = {
 	{ alpn_h2, TLS_ALPN_H2, TLS_ACCEPT_PEERS | TLS_ACCEPT_WORKLOADS },
 	{ alpn_reverse, TLS_ALPN_H2_REVERSE, TLS_ACCEPT_PEERS },
-	{ alpn_http1, TLS_ALPN_HTTP1, TLS_ACCEPT_WORKLOADS },
+	{ alpn_http1, TLS_ALPN_HTTP1, TLS_ACCEPT_WORKLOADS | TLS_ACCEPT_ENROL },
 };
 
 /* ---- hooks ------------------------------------------------------------------------------------- */
@@ -66,6 +67,34 @@ tls_conn_on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len, co
 	return SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
+/* RFC 6066 3: a list of one host_name. Compared without regard to case, as DNS does. */
+static bool
+asks_for(SSL *ssl, const char *host)
+{
+	const unsigned char *p;
+	size_t n, len = strlen(host);
+
+	return SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_server_name, &p, &n) && n == len + 5 && p[0] == (n - 2) >> 8 && p[1] == ((n - 2) & 0xff) &&
+	    p[2] == TLSEXT_NAMETYPE_host_name && p[3] == len >> 8 && p[4] == (len & 0xff) && !strncasecmp((const char *)p + 5, host, len);
+}
+
+/* The name decides between the enrolment service and everything else, before any other choice is made. */
+static bool
+choose_service(struct tls_conn *t)
+{
+	SSL_CTX *service = t->accept & TLS_ACCEPT_ENROL ? t->env->ctx[TLS_CTX_ENROL] : NULL;
+
+	if (!t->env->enrol_host || !asks_for(t->ssl, t->env->enrol_host)) {
+		t->accept &= (uint8_t)~TLS_ACCEPT_ENROL;
+		return t->accept != 0;
+	}
+	if (!service || !SSL_set_SSL_CTX(t->ssl, service))
+		return false;
+	SSL_set_verify(t->ssl, SSL_VERIFY_PEER, NULL); /* RFC 7030 3.3.2: a client may have no certificate yet */
+	t->accept = TLS_ACCEPT_ENROL;
+	return true;
+}
+
 int
 tls_conn_on_client_hello(SSL *ssl, int *alert, void *arg)
 {
@@ -74,9 +103,15 @@ tls_conn_on_client_hello(SSL *ssl, int *alert, void *arg)
 	size_t n;
 
 	(void)arg;
+	if (!choose_service(t)) {
+		t->token = "server-name";
+		t->detail = mem_strdup(t->accept ? "enrolment is not served here" : "not the name of the enrolment service");
+		*alert = SSL_AD_UNRECOGNIZED_NAME;
+		return SSL_CLIENT_HELLO_ERROR;
+	}
 	if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_application_layer_protocol_negotiation, &p, &n))
 		return SSL_CLIENT_HELLO_SUCCESS;
-	if (t->accept & TLS_ACCEPT_WORKLOADS) {
+	if (t->accept == TLS_ACCEPT_ENROL || t->accept & TLS_ACCEPT_WORKLOADS) {
 		t->alpn = TLS_ALPN_HTTP1;
 		return SSL_CLIENT_HELLO_SUCCESS;
 	}
@@ -153,7 +188,7 @@ conn_new(struct tls_env *e, SSL_CTX *ctx, int fd, enum tls_kind kind, tls_wake_f
 struct tls_conn *
 tls_server_new(struct tls_env *e, int fd, unsigned accept, tls_wake_fn *on_wake, void *ctx)
 {
-	bool inside = accept == TLS_ACCEPT_WORKLOADS && e->ctx[TLS_CTX_INSIDE];
+	bool inside = (accept & ~(unsigned)TLS_ACCEPT_ENROL) == TLS_ACCEPT_WORKLOADS && e->ctx[TLS_CTX_INSIDE];
 	struct tls_conn *t = conn_new(e, e->ctx[inside ? TLS_CTX_INSIDE : TLS_CTX_SERVER], fd, TLS_SERVER, on_wake, ctx);
 
 	t->accept = (uint8_t)accept;
@@ -173,6 +208,33 @@ tls_client_new(struct tls_env *e, int fd, enum tls_kind kind, const char *server
 		t->token = "server-name";
 		ERR_clear_error();
 	}
+	SSL_set_connect_state(t->ssl);
+	return t;
+}
+
+/* The certificate of a server's context, for once as a client's. */
+static bool
+show(SSL *ssl, SSL_CTX *of)
+{
+	STACK_OF(X509) *chain = NULL;
+
+	return of && SSL_CTX_get0_chain_certs(of, &chain) && SSL_use_certificate(ssl, SSL_CTX_get0_certificate(of)) == 1 &&
+	    SSL_use_PrivateKey(ssl, SSL_CTX_get0_privatekey(of)) == 1 && (!chain || SSL_set1_chain(ssl, chain) == 1);
+}
+
+struct tls_conn *
+tls_est_client_new(struct tls_env *e, int fd, unsigned key, const char *host, tls_wake_fn *on_wake, void *ctx)
+{
+	static const int of[] = { TLS_CTX_CLIENT, TLS_CTX_INSIDE, TLS_CTX_ENROL }; /* by enum keys_number */
+	struct tls_conn *t = conn_new(e, e->ctx[TLS_CTX_CLIENT], fd, TLS_EST_CLIENT, on_wake, ctx);
+
+	if (key >= sizeof(of) / sizeof(*of) || (key && !show(t->ssl, e->ctx[of[key]])) ||
+	    SSL_set_alpn_protos(t->ssl, alpn_http1, 1u + alpn_http1[0]) != 0 || SSL_set_tlsext_host_name(t->ssl, host) != 1) {
+		t->phase = TLS_BROKEN;
+		t->token = "no-certificate";
+		ERR_clear_error();
+	}
+	t->host = SSL_get_servername(t->ssl, TLSEXT_NAMETYPE_host_name);
 	SSL_set_connect_state(t->ssl);
 	return t;
 }
@@ -319,6 +381,10 @@ handshake_done(struct tls_conn *t)
 
 	if (t->kind != TLS_SERVER) {
 		SSL_get0_alpn_selected(t->ssl, &name, &len);
+		if (!name && t->kind == TLS_EST_CLIENT) { /* an HTTP server need not know ALPN */
+			name = alpn_http1 + 1;
+			len = alpn_http1[0];
+		}
 		p = name ? alpn_index(name, len) : -1;
 		if (p < 0) {
 			set_failure(t, "alpn", "the server speaks no protocol of ours");
@@ -392,6 +458,12 @@ const char *
 tls_sni(const struct tls_conn *t)
 {
 	return SSL_get_servername(t->ssl, TLSEXT_NAMETYPE_host_name);
+}
+
+bool
+tls_enrol(const struct tls_conn *t)
+{
+	return t->kind == TLS_SERVER && t->accept == TLS_ACCEPT_ENROL;
 }
 
 const char *

@@ -164,6 +164,11 @@ tls_env_new(const struct tls_env_config *cfg, const char **why)
 		what = "inside";
 		fault = ctx_new(&e->ctx[TLS_CTX_INSIDE], true, cfg->inside_pem, 1);
 	}
+	if (!fault && cfg->enrol_pem) {
+		what = "enrol";
+		fault = ctx_new(&e->ctx[TLS_CTX_ENROL], true, cfg->enrol_pem, 2);
+	}
+	e->enrol_host = cfg->enrol_host ? mem_strdup(cfg->enrol_host) : NULL;
 	e->nbundles = cfg->nbundles;
 	e->bundles = mem_array(cfg->nbundles, sizeof(*e->bundles));
 	for (size_t i = 0; i < cfg->nbundles; i++)
@@ -187,5 +192,6 @@ tls_env_unref(struct tls_env *e)
 	for (size_t i = 0; i < e->nbundles; i++)
 		svid_bundle_unref(e->bundles[i]);
 	mem_free(e->bundles);
+	mem_free(e->enrol_host);
 	mem_free(e);
 }

@@ -21,10 +21,15 @@ enum tls_kind {
 	TLS_LINK_CLIENT,     /* we dial a peer gateway (or, as a sidecar, our own): ALPN "h2" */
 	TLS_LINK_REVERSE,    /* we dial and then serve: ALPN "h2-reverse" */
 	TLS_SERVER,          /* we accept; see tls_accept */
+	TLS_EST_CLIENT,      /* we dial an enrolment service: ALPN "http/1.1"; see tls_est_client_new() */
 	TLS_KINDS,
 };
-/* What an accepting listener takes; ALPN follows: peers: h2, h2-reverse; workloads: h2, http/1.1. A client certificate is always required (case 42). */
-enum { TLS_ACCEPT_PEERS = 1, TLS_ACCEPT_WORKLOADS = 2 };
+/*
+ * What an accepting listener takes; ALPN follows: peers: h2, h2-reverse; workloads: h2, http/1.1. A client certificate is always required (case 42). With
+ * ENROL, a client that asks for enrol_host by SNI gets that certificate, speaks HTTP/1.1 (by ALPN or without), and may have a certificate of our own domain or
+ * none: tls_enrol() is true then. Where the bit is missing that name is refused; where there is only that bit, any other is.
+ */
+enum { TLS_ACCEPT_PEERS = 1, TLS_ACCEPT_WORKLOADS = 2, TLS_ACCEPT_ENROL = 4 };
 
 enum tls_alpn { TLS_ALPN_NONE, TLS_ALPN_H2, TLS_ALPN_H2_REVERSE, TLS_ALPN_HTTP1 };
 
@@ -32,6 +37,8 @@ struct tls_env_config {
 	const char *domain;              /* our trust domain */
 	const char *identity_pem;        /* gateway chain, leaf first; its key is number 0 of the keys role */
 	const char *inside_pem;          /* NULL, or the chain for listeners that take workloads only; key number 1 */
+	const char *enrol_host;          /* NULL, or the name of the enrolment service */
+	const char *enrol_pem;           /* its chain; key number 2; NULL where it is elsewhere */
 	struct svid_bundle *const *bundles; /* bundles[0] is our own domain's; the rest the peers'; referenced by the env */
 	size_t nbundles;
 };
@@ -49,6 +56,11 @@ typedef void tls_wake_fn(void *ctx);
 struct tls_conn *tls_server_new(struct tls_env *e, int fd, unsigned accept, tls_wake_fn *on_wake, void *ctx);
 struct tls_conn *tls_client_new(struct tls_env *e, int fd, enum tls_kind kind, const char *server_name, tls_wake_fn *on_wake, void *ctx);
 void tls_free(struct tls_conn *t);   /* any time, a parked handshake included; NULL is a no-op */
+/*
+ * As tls_client_new() for an enrolment service, which proves "host" to us by a DNS name of its certificate. key: which of our certificates (KEYS_IDENTITY,
+ * KEYS_INSIDE, KEYS_ENROL) we show it; one that the env does not have fails the handshake.
+ */
+struct tls_conn *tls_est_client_new(struct tls_env *e, int fd, unsigned key, const char *host, tls_wake_fn *on_wake, void *ctx);
 
 enum tls_status { TLS_DONE, TLS_WANT_READ, TLS_WANT_WRITE, TLS_PARKED, TLS_FAILED };
 /* Drive the handshake. After TLS_DONE the peer's chain was verified (svid_verify over all bundles). */
@@ -67,6 +79,7 @@ const struct svid_info *tls_peer(const struct tls_conn *t);
 void tls_peer_forget(struct tls_conn *t);
 enum tls_alpn tls_alpn(const struct tls_conn *t);
 const char *tls_sni(const struct tls_conn *t);        /* NULL: none sent */
+bool tls_enrol(const struct tls_conn *t);             /* the client asked for the enrolment service */
 const char *tls_group(const struct tls_conn *t);      /* key exchange group and cipher, for status */
 const char *tls_cipher(const struct tls_conn *t);
 /*

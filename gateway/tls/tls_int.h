@@ -8,11 +8,12 @@
 #include "gateway/keys/client.h"
 #include "gateway/tls/tls.h"
 
-enum { TLS_CTX_CLIENT, TLS_CTX_SERVER, TLS_CTX_INSIDE, TLS_CTXS };
+enum { TLS_CTX_CLIENT, TLS_CTX_SERVER, TLS_CTX_INSIDE, TLS_CTX_ENROL, TLS_CTXS };
 
 struct tls_env {
 	unsigned refs;
-	SSL_CTX *ctx[TLS_CTXS];          /* INSIDE: NULL without a certificate for it */
+	SSL_CTX *ctx[TLS_CTXS];          /* INSIDE, ENROL: NULL without a certificate for it */
+	char *enrol_host;                /* NULL: no such service */
 	struct svid_bundle **bundles;
 	size_t nbundles;
 };
@@ -25,7 +26,7 @@ struct tls_conn {
 	BIO *bio;                        /* owned by ssl */
 	int fd;
 	uint8_t kind;                    /* enum tls_kind */
-	uint8_t accept;                  /* TLS_ACCEPT_* */
+	uint8_t accept;                  /* TLS_ACCEPT_*; ENROL alone once that was asked for */
 	uint8_t phase;                   /* enum tls_phase */
 	uint8_t alpn;                    /* enum tls_alpn */
 	bool short_read;                 /* the last recv gave less than was asked: nothing more for now */
@@ -42,6 +43,7 @@ struct tls_conn {
 	struct keys_park park;
 	struct svid_info *peer;          /* NULL until a certificate came */
 	enum svid_reason reason;
+	const char *host;                /* EST client: the name that the server proves; borrowed of ssl */
 	const char *token;               /* after a failure; static */
 	char *detail;
 	uint8_t *chain_der;              /* made when first asked for */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The far end's chain, judged by pki/svid.h in place of OpenSSL's own verification, within the handshake. */
 #include <openssl/x509.h>
+#include <openssl/x509v3.h>
 
 #include "gateway/base/clock.h"
 #include "gateway/base/mem.h"
@@ -58,6 +59,7 @@ tls_verify_chain(X509_STORE_CTX *ctx, void *arg)
 	STACK_OF(X509) *sent = X509_STORE_CTX_get0_untrusted(ctx); /* all of it, leaf first */
 	X509 *chain[SVID_MAX_CHAIN];
 	const char *detail = NULL;
+	bool est = t->kind == TLS_EST_CLIENT || tls_enrol(t);
 	int64_t now = (int64_t)(clock_wall_us() / 1000000);
 	int n = sk_X509_num(sent);
 
@@ -70,8 +72,13 @@ tls_verify_chain(X509_STORE_CTX *ctx, void *arg)
 	} else {
 		for (int i = 0; i < n; i++)
 			chain[i] = sk_X509_value(sent, i);
-		t->reason = svid_verify(chain, n < 0 ? 0 : (size_t)n, t->env->bundles, t->env->nbundles,
+		t->reason = svid_verify(chain, n < 0 ? 0 : (size_t)n, t->env->bundles, est ? 1 : t->env->nbundles, /* of our own domain */
 		    t->kind == TLS_SERVER ? SVID_CLIENT : SVID_SERVER, now, t->peer, &detail);
+	}
+	if (t->reason == SVID_OK && t->kind == TLS_EST_CLIENT && X509_check_host(chain[0], t->host, 0, /* RFC 7030 3.6: RFC 6125 */
+		X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_WILDCARDS, NULL) != 1) {
+		t->reason = SVID_OTHER;
+		detail = "its certificate is not for the name of the enrolment service";
 	}
 	X509_STORE_CTX_set_error(ctx, openssl_error(t->reason));
 	if (t->reason == SVID_OK)
