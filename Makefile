@@ -32,12 +32,13 @@ BASE_O    := $(addprefix gateway/base/, addr.o buf.o clock.o errs.o esc.o hash.o
 HTTP1_O   := $(addprefix gateway/http1/, body.o field.o head.o target.o)
 POLICY_O  := $(addprefix policy/, compile.o emit.o explain.o intern.o match.o method.o model.o open.o pattern.o says.o sets.o \
 	shadow.o trie.o)
-PKI_O     := $(addprefix pki/, digest.o svid.o svid_bundle.o svid_cert.o svid_crl.o svid_crlfile.o)
+PKI_O     := $(addprefix pki/, digest.o pkcs7.o svid.o svid_bundle.o svid_cert.o svid_crl.o svid_crlfile.o)
 CA_O      := $(addprefix pki/, ca.o cert.o csr.o pairfile.o pairing.o pkey.o pkifile.o store.o) # gwctl's and the ca role's, never a gateway's
 PROCESS_O := $(addprefix gateway/process/, child.o ipc.o memfd.o privs.o role.o sandbox.o spawn.o)
 CONFIG_O  := pki/keyfit.o $(addprefix gateway/config/, check.o check_enrol.o check_identity.o check_listeners.o check_peers.o check_services.o config.o dump.o host.o \
 	image.o lookup.o options.o origin.o parse.o policy_files.o source.o trust.o value.o)
 IO_O      := $(addprefix gateway/io/, conn.o loop.o outq.o)
+CAROLE_O  := $(addprefix gateway/ca/, client.o proto.o)
 KEYS_O    := $(addprefix gateway/keys/, client.o csr.o held.o ident.o proto.o provider.o role.o)
 AUDIT_O   := $(addprefix gateway/audit/, batch.o digest.o event.o flood.o inflight.o journal.o journal_role.o lanes.o merkle.o \
 	parse.o reconcile.o record.o ring.o schema.o segment.o store.o verify.o)
@@ -53,7 +54,7 @@ GWCTL_O   := $(addprefix tools/gwctl/, cmd_audit.o cmd_audit_read.o cmd_config.o
 
 # ---- programs --------------------------------------------------------------------------------
 LIB_SSL := -lssl -lcrypto
-SALLYPORTD_O := $(MAIN_O) $(CONTROL_O) $(EXCHANGE_O) $(UPSTREAM_O) $(LINK_O) $(HTTP2_O) $(TLS_O) $(AUDIT_O) $(KEYS_O) \
+SALLYPORTD_O := $(MAIN_O) $(CONTROL_O) $(EXCHANGE_O) $(UPSTREAM_O) $(LINK_O) $(HTTP2_O) $(TLS_O) $(AUDIT_O) $(CAROLE_O) $(KEYS_O) \
 	$(IO_O) $(CONFIG_O) $(PROCESS_O) $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O)
 SALLYPORTD_L := -levent_core -lnghttp2 -lconfig -ljansson -lseccomp $(LIB_SSL)
 GWCTL_ALL_O := $(GWCTL_O) $(AUDIT_O) $(CONFIG_O) $(CA_O) $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O)
@@ -139,6 +140,7 @@ endef
 
 # (one line per target:  $(eval $(call fuzz,http1_head,$(HTTP1_O) $(BASE_O),)) )
 $(eval $(call fuzz,svid,$(ZOO_O) $(PKI_O) $(BASE_O),-lcrypto))
+$(eval $(call fuzz,crl,$(ZOO_O) $(PKI_O) $(BASE_O),-lcrypto))
 $(eval $(call fuzz,csr,$(ZOO_O) pki/csr.o $(PKI_O) $(BASE_O),-lcrypto))
 $(eval $(call fuzz,pairfile,$(CA_O) $(PKI_O) $(BASE_O),-ljansson -lcrypto))
 $(foreach t,http1_head http1_body,$(eval $(call fuzz,$t,$(HTTP1_O) $(addprefix gateway/base/, mem.o),)))

@@ -14,12 +14,13 @@ gateway/io        : gateway/base gateway/http1
 gateway/http2     : gateway/base gateway/http1 gateway/io
 gateway/keys      : gateway/base gateway/process gateway/config pki
 gateway/audit     : gateway/base gateway/process gateway/config
+gateway/ca        : gateway/base gateway/process gateway/config gateway/io gateway/audit pki
 gateway/tls       : gateway/base gateway/process gateway/config pki gateway/http1 gateway/io gateway/keys
 gateway/link      : gateway/base gateway/process gateway/config policy pki gateway/http1 gateway/http2 gateway/io gateway/audit gateway/tls
 gateway/upstream  : gateway/base gateway/process gateway/config gateway/http1 gateway/io gateway/audit
 gateway/exchange  : gateway/base gateway/process gateway/config policy pki gateway/http1 gateway/http2 gateway/io gateway/keys gateway/audit gateway/tls gateway/link gateway/upstream
 gateway/control   : gateway/base gateway/process gateway/config gateway/io gateway/audit policy
-gateway/main      : gateway/base gateway/process gateway/config policy pki gateway/io gateway/keys gateway/audit gateway/tls gateway/link gateway/upstream gateway/exchange gateway/control
+gateway/main      : gateway/base gateway/process gateway/config policy pki gateway/io gateway/keys gateway/audit gateway/tls gateway/link gateway/upstream gateway/exchange gateway/control gateway/ca
 tools/gwctl       : gateway/base gateway/config gateway/audit gateway/http1 policy pki
 '
 bad=0
