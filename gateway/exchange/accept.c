@@ -288,6 +288,10 @@ static void on_greeting_open(struct conn *c)
 		refuse(gr, "workload-not-accepted", peer->id, false);
 		return;
 	}
+	if (tls_no_crl(gr->tls)) {
+		refuse(gr, "no-crl", "a CRL is required, and none is in force", true); /* case 53 */
+		return;
+	}
 	n = tls_peer_chain(gr->tls, chain, SVID_MAX_CHAIN);
 	caller_unref(g->callers, gr->client.caller);
 	gr->client.caller = caller_get_mtls(g->callers, peer, chain, n, -1);

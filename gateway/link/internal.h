@@ -67,6 +67,7 @@ struct link {
 	enum link_state state;
 	struct dialler *dialler; /* NULL: the peer dialled */
 	bool client, aged, counted, alarm;
+	bool no_crl;           /* quarantined: good for nothing but fetching the CRL that is missing */
 	uint32_t number;
 	uint64_t since_ms, ready_ms;
 	uint64_t ping_sent_ms; /* 0: none outstanding */

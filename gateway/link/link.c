@@ -186,6 +186,7 @@ static void link_begin(struct link *l)
 
 	l->gateway = mem_strdup(tls_peer(l->tls)->id);
 	l->via = link_via_of(l->gateway);
+	l->no_crl = tls_no_crl(l->tls);
 	l->state = L_HELLO;
 	l->h2 = h2_new(l->conn, &cfg, &link_h2_ops, l);
 	deadline_set(l->peer->set->q_handshake, &l->limit);

@@ -448,6 +448,18 @@ tls_peer_forget(struct tls_conn *t)
 	t->peer = NULL;
 }
 
+bool
+tls_no_crl(const struct tls_conn *t)
+{
+	return t->no_crl;
+}
+
+bool
+tls_current(const struct tls_conn *t)
+{
+	return t->turn == t->env->turns;
+}
+
 enum tls_alpn
 tls_alpn(const struct tls_conn *t)
 {

@@ -156,6 +156,7 @@ tls_env_new(const struct tls_env_config *cfg, const char **why)
 	const char *fault, *what = "identity";
 
 	e->refs = 1;
+	e->skew_s = cfg->skew_s;
 	ERR_clear_error();
 	fault = ctx_new(&e->ctx[TLS_CTX_CLIENT], false, cfg->identity_pem, 0);
 	if (!fault)
@@ -194,4 +195,10 @@ tls_env_unref(struct tls_env *e)
 	mem_free(e->bundles);
 	mem_free(e->enrol_host);
 	mem_free(e);
+}
+
+void
+tls_env_changed(struct tls_env *e)
+{
+	e->turns++;
 }

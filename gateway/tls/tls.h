@@ -41,10 +41,13 @@ struct tls_env_config {
 	const char *enrol_pem;           /* its chain; key number 2; NULL where it is elsewhere */
 	struct svid_bundle *const *bundles; /* bundles[0] is our own domain's; the rest the peers'; referenced by the env */
 	size_t nbundles;
+	int64_t skew_s;                  /* a far end's certificate is good for so many seconds after its end */
 };
 /* NULL with *why (static or until the next call). */
 struct tls_env *tls_env_new(const struct tls_env_config *c, const char **why);
 void tls_env_unref(struct tls_env *e);
+/* Trust changed: a bundle has a new CRL, or another env took this one's place. Who was verified before is to be judged again. */
+void tls_env_changed(struct tls_env *e);
 
 /*
  * on_wake is called (from the loop, never from within a tls_* call) when a parked handshake can go on after the keys role answered:
@@ -77,6 +80,10 @@ bool tls_alarming(const struct tls_conn *t);
 const struct svid_info *tls_peer(const struct tls_conn *t);
 /* Whoever needed it has it: an idle connection need not keep it. tls_peer() knows nothing afterwards. */
 void tls_peer_forget(struct tls_conn *t);
+/* TLS_DONE all the same: all that speaks against the far end is that no CRL in force covers it, where the bundle requires one. */
+bool tls_no_crl(const struct tls_conn *t);
+/* The far end's chain was verified by what is trusted now. False: trust changed since. */
+bool tls_current(const struct tls_conn *t);
 enum tls_alpn tls_alpn(const struct tls_conn *t);
 const char *tls_sni(const struct tls_conn *t);        /* NULL: none sent */
 bool tls_enrol(const struct tls_conn *t);             /* the client asked for the enrolment service */

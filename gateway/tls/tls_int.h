@@ -11,7 +11,8 @@
 enum { TLS_CTX_CLIENT, TLS_CTX_SERVER, TLS_CTX_INSIDE, TLS_CTX_ENROL, TLS_CTXS };
 
 struct tls_env {
-	unsigned refs;
+	unsigned refs, turns;            /* turns: how often trust changed under it */
+	int64_t skew_s;
 	SSL_CTX *ctx[TLS_CTXS];          /* INSIDE, ENROL: NULL without a certificate for it */
 	char *enrol_host;                /* NULL: no such service */
 	struct svid_bundle **bundles;
@@ -34,6 +35,8 @@ struct tls_conn {
 	bool more;                       /* another record follows at once */
 	bool want_write;
 	bool eof;
+	bool no_crl;                     /* tls_no_crl() */
+	unsigned turn;                   /* of env, when the far end was verified */
 	bool post_handshake;             /* such a message was seen since the flag was cleared */
 	uint8_t budget;                  /* calls for post-handshake messages that are left (case 58) */
 	uint32_t budget_s;               /* when that was last refilled, monotonic seconds */

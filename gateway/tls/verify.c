@@ -51,6 +51,19 @@ detail_of_time(const struct svid_info *peer, int64_t now)
 	    from, until, here);
 }
 
+static enum svid_reason
+judge(struct tls_conn *t, X509 **chain, size_t n, size_t nbundles, int64_t now, const char **detail)
+{
+	enum svid_purpose purpose = t->kind == TLS_SERVER ? SVID_CLIENT : SVID_SERVER;
+	const struct tls_env *e = t->env;
+	enum svid_reason r = svid_verify(chain, n, e->bundles, nbundles, purpose, now, t->peer, detail);
+
+	/* Past its end, but not for longer than clocks may differ. */
+	if (r == SVID_EXPIRED && e->skew_s)
+		r = svid_verify(chain, n, e->bundles, nbundles, purpose, now - e->skew_s, t->peer, detail);
+	return r;
+}
+
 int
 tls_verify_chain(X509_STORE_CTX *ctx, void *arg)
 {
@@ -72,8 +85,12 @@ tls_verify_chain(X509_STORE_CTX *ctx, void *arg)
 	} else {
 		for (int i = 0; i < n; i++)
 			chain[i] = sk_X509_value(sent, i);
-		t->reason = svid_verify(chain, n < 0 ? 0 : (size_t)n, t->env->bundles, est ? 1 : t->env->nbundles, /* of our own domain */
-		    t->kind == TLS_SERVER ? SVID_CLIENT : SVID_SERVER, now, t->peer, &detail);
+		t->turn = t->env->turns;
+		t->reason = judge(t, chain, n < 0 ? 0 : (size_t)n, est ? 1 : t->env->nbundles, now, &detail); /* 1: our own domain's */
+		/* A link may come up with it, to fetch the CRL; who accepts turns others away (case 53). */
+		t->no_crl = t->reason == SVID_NO_CRL && !est;
+		if (t->no_crl)
+			t->reason = SVID_OK;
 	}
 	if (t->reason == SVID_OK && t->kind == TLS_EST_CLIENT && X509_check_host(chain[0], t->host, 0, /* RFC 7030 3.6: RFC 6125 */
 		X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_WILDCARDS, NULL) != 1) {
