@@ -24,6 +24,7 @@ enum audit_type {
 	AUDIT_GENERATION, /* a config or policy generation was loaded or refused: generation */
 	AUDIT_COMMAND,    /* a gwctl command that changes something: command */
 	AUDIT_ROLE,       /* a role started, died or was killed: role */
+	AUDIT_CERTIFICATE, /* the ca role issued a certificate, or refused to: certificate */
 	AUDIT_TYPES,
 };
 

@@ -15,6 +15,7 @@ const struct schema_msg_desc schema_msgs[SCHEMA_MSGS] = {
 	[SCHEMA_GENERATION] = {"generation", 5},
 	[SCHEMA_COMMAND] = {"command", 5},
 	[SCHEMA_ROLE] = {"role", 5},
+	[SCHEMA_CERTIFICATE] = {"certificate", 5},
 	[SCHEMA_JOURNAL] = {"journal", 6},
 };
 
@@ -85,6 +86,7 @@ enum schema_msg schema_msg_of(enum audit_type t)
 		[AUDIT_GENERATION] = SCHEMA_GENERATION,
 		[AUDIT_COMMAND] = SCHEMA_COMMAND,
 		[AUDIT_ROLE] = SCHEMA_ROLE,
+		[AUDIT_CERTIFICATE] = SCHEMA_CERTIFICATE,
 	};
 
 	return (enum schema_msg)map[t];

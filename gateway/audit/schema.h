@@ -33,6 +33,7 @@ enum schema_msg {
 	SCHEMA_GENERATION,
 	SCHEMA_COMMAND,
 	SCHEMA_ROLE,
+	SCHEMA_CERTIFICATE,
 	SCHEMA_JOURNAL,        /* the journal's own: start, stop, segment, torn, no-space, … */
 	SCHEMA_MSGS,
 };
