@@ -6,6 +6,7 @@
  *           suspended in between. As many as there are ASYNC jobs, and one for a caller outside a job.
  *   park    one handshake; its owner's. It points to its slot while it is suspended in a signature, or stands in the queue "waiting"
  *           while OpenSSL has no job for it.
+ *   csr     one certificate request that was asked for; ends with its done(), or at once when cancelled
  *
  * An answer names its slot by number and generation, so one that comes too late meets nothing. Callbacks run from the loop only;
  * any of them may free any park, so that nothing is remembered across one.
@@ -18,6 +19,7 @@
 #include <openssl/async.h>
 
 #include "gateway/base/clock.h"
+#include "gateway/base/mem.h"
 #include "gateway/keys/provider.h"
 #include "gateway/process/ipc.h"
 
@@ -47,6 +49,16 @@ struct keys_slot {
 };
 TAILQ_HEAD(slot_list, keys_slot);
 
+struct csr {
+	keys_csr_fn *done;       /* NULL: free */
+	void *ctx;
+	uint64_t id;
+	bool answered;           /* done() is due */
+	const char *why;
+	uint8_t *der;
+	size_t der_len;
+};
+
 static struct {
 	bool ready;
 	int fd;
@@ -57,6 +69,8 @@ static struct {
 	struct slot_list unused, unsent;
 	TAILQ_HEAD(, keys_park) waiting;
 	struct keys_slot slots[SLOTS];
+	struct csr csrs[KEYS_CSR_PENDING_MAX];
+	uint64_t last_csr;
 	uint8_t buf[IPC_MAX_DATA + 16];
 } c = { .fd = -1 };
 
@@ -240,6 +254,50 @@ send_queued(void)
 
 /* ---- answers ----------------------------------------------------------------------------------- */
 
+static void
+csr_answer(struct csr *r, const uint8_t *der, size_t len, const char *why)
+{
+	if (der) {
+		r->der = mem_alloc(len);
+		memcpy(r->der, der, len);
+		r->der_len = len;
+	}
+	r->why = why;
+	r->answered = true;
+}
+
+static int
+csr_received(const struct ipc_msg *msg)
+{
+	struct keys_csr_done m;
+
+	if (keys_proto_get_csr_done(&m, msg->data, msg->len) < 0)
+		return -1;
+	for (size_t i = 0; i < KEYS_CSR_PENDING_MAX; i++) {
+		struct csr *r = &c.csrs[i];
+
+		if (r->done && r->id == m.id && !r->answered)
+			csr_answer(r, m.status == KEYS_OK ? m.der : NULL, m.der_len,
+			    m.status == KEYS_BUSY ? "too many certificate requests" : keys_status_text(m.status));
+	}
+	return 0;
+}
+
+/* From the loop; done() may ask again. */
+static void
+csr_tell(void)
+{
+	for (size_t i = 0; i < KEYS_CSR_PENDING_MAX; i++) {
+		struct csr r = c.csrs[i];
+
+		if (!r.done || !r.answered)
+			continue;
+		memset(&c.csrs[i], 0, sizeof(c.csrs[i]));
+		r.done(r.ctx, r.der, r.der_len, r.der ? NULL : r.why);
+		mem_free(r.der);
+	}
+}
+
 /* One message: 1 it answered a slot, 0 nothing there, -1 the channel is dead or speaks nonsense. */
 static int
 receive(struct keys_slot **out)
@@ -258,6 +316,11 @@ receive(struct keys_slot **out)
 		if (msg.nfds) {
 			ipc_msg_close(&msg);
 			return -1;
+		}
+		if (msg.type == KEYS_MSG_CSR_DONE) {
+			if (csr_received(&msg) < 0)
+				return -1;
+			continue;
 		}
 		if (msg.type != KEYS_MSG_SIGNED || keys_proto_get_signed(&m, msg.data, msg.len) < 0)
 			return -1;
@@ -313,6 +376,10 @@ channel_dead(void)
 	for (size_t i = 0; i < SLOTS; i++)
 		if (c.slots[i].state == SLOT_QUEUED || c.slots[i].state == SLOT_SENT)
 			slot_answer(&c.slots[i], -1);
+	for (size_t i = 0; i < KEYS_CSR_PENDING_MAX; i++)
+		if (c.csrs[i].done && !c.csrs[i].answered)
+			csr_answer(&c.csrs[i], NULL, 0, "the keys role is gone");
+	csr_tell();
 	for (size_t i = 0; i < SLOTS; i++) {
 		told += c.slots[i].wake;
 		wake_slot(&c.slots[i]);
@@ -338,6 +405,7 @@ keys_client_on_readable(void)
 		channel_dead();
 		return -1;
 	}
+	csr_tell();
 	send_queued();
 	/* An owner that goes on later than in on_wake still counts as using its job: one for each answer then. */
 	wake_waiting(woken);
@@ -356,6 +424,41 @@ keys_client_set_fd(int fd)
 	told = channel_dead();
 	c.fd = fd;
 	wake_waiting(told);
+}
+
+/* ---- certificate requests ------------------------------------------------------------------------ */
+
+int
+keys_client_csr(uint16_t key, bool new_key, keys_csr_fn *done, void *ctx)
+{
+	struct keys_csr m = { .key = key, .flags = new_key ? KEYS_CSR_NEW_KEY : 0 };
+	uint8_t msg[KEYS_CSR_LEN];
+	size_t len, i = 0;
+
+	while (i < KEYS_CSR_PENDING_MAX && c.csrs[i].done)
+		i++;
+	if (c.fd < 0 || i == KEYS_CSR_PENDING_MAX)
+		return -1;
+	m.id = c.last_csr + 1;
+	len = keys_proto_put_csr(msg, &m);
+	if (ipc_send(c.fd, KEYS_MSG_CSR, 0, msg, len, NULL, 0) != 0)
+		return -1;
+	c.last_csr++;
+	c.csrs[i] = (struct csr){ .done = done, .ctx = ctx, .id = m.id };
+	return 0;
+}
+
+void
+keys_client_csr_cancel(keys_csr_fn *done, const void *ctx)
+{
+	for (size_t i = 0; i < KEYS_CSR_PENDING_MAX; i++) {
+		struct csr *r = &c.csrs[i];
+
+		if (r->done != done || r->ctx != ctx)
+			continue;
+		mem_free(r->der);
+		memset(r, 0, sizeof(*r));
+	}
 }
 
 /* ---- signing ----------------------------------------------------------------------------------- */

@@ -28,6 +28,19 @@ int keys_client_on_readable(void);
 /* Signatures in progress, for status and bounds. */
 unsigned keys_client_pending(void);
 
+/*
+ * A certificate request (PKCS#10, RFC 2986) for key number "key", made and signed by the keys role: subject, URI and DNS names are those of that key's
+ * current certificate. new_key: for a new key of the same kind; its private part goes to master alone, the old key's proof is in challengePassword
+ * (gateway/keys/csr.h). done() is called once, from the loop, with DER (borrowed) or NULL and *why (static); never before this returns. At
+ * most one request in 10 s for each key is answered, and KEYS_CSR_PENDING_MAX are under way at once. 0, or -1: not asked for, done() is not called.
+ * Nothing but the channel's death ends the wait: whoever asks sets a deadline and cancels.
+ */
+typedef void keys_csr_fn(void *ctx, const uint8_t *der, size_t len, const char *why);
+#define KEYS_CSR_PENDING_MAX 8
+int keys_client_csr(uint16_t key, bool new_key, keys_csr_fn *done, void *ctx);
+/* done() will not be called with this ctx any more. */
+void keys_client_csr_cancel(keys_csr_fn *done, const void *ctx);
+
 /* ---- for gateway/tls ------------------------------------------------------------------------- */
 
 #define KEYS_JOBS_MAX 256      /* parked handshakes per worker; each owns a 32 KiB stack */

@@ -2,6 +2,8 @@
 /*
  *   sign    u64 id | u16 key | u16 scheme | u32 tbs length | key id | tbs
  *   signed  u64 id | u16 status | u16 0 | u32 signature length | signature
+ *   csr     u64 id | u16 key | u16 flags | u32 0
+ *   done    u64 id | u16 status | u16 0 | u32 request's length | request (DER)
  */
 #include "gateway/keys/proto.h"
 
@@ -15,7 +17,8 @@ const char *
 keys_status_text(unsigned status)
 {
 	static const char *const text[KEYS_STATUSES] = {
-		"ok", "no such key", "scheme does not fit the key", "not a TLS handshake", "signing failed"
+		"ok", "no such key", "scheme does not fit the key", "not a TLS handshake", "signing failed",
+		"too many signatures a second", "the HSM does not answer", "a key in an HSM is not replaced"
 	};
 
 	return status < KEYS_STATUSES ? text[status] : "unknown status";
@@ -55,38 +58,82 @@ keys_proto_get_sign(struct keys_sign *m, const uint8_t *p, size_t len)
 	return 0;
 }
 
-size_t
-keys_proto_put_signed(uint8_t out[KEYS_SIGNED_MAX], const struct keys_signed *m)
+/* Both answers have one form. */
+static size_t
+put_answer(uint8_t *out, uint64_t id, unsigned status, const uint8_t *body, size_t len)
 {
-	if (m->sig_len > KEYS_SIG_MAX)
-		return 0;
-	le_put64(out, m->id);
-	le_put16(out + 8, m->status);
+	le_put64(out, id);
+	le_put16(out + 8, (uint16_t)status);
 	le_put16(out + 10, 0);
-	le_put32(out + 12, (uint32_t)m->sig_len);
-	if (m->sig_len)
-		memcpy(out + HEAD, m->sig, m->sig_len);
-	return HEAD + m->sig_len;
+	le_put32(out + 12, (uint32_t)len);
+	if (len)
+		memcpy(out + HEAD, body, len);
+	return HEAD + len;
 }
 
-int
-keys_proto_get_signed(struct keys_signed *m, const uint8_t *p, size_t len)
+static int
+get_answer(const uint8_t *p, size_t len, size_t max, uint64_t *id, uint16_t *status, const uint8_t **body, size_t *body_len)
 {
 	uint32_t n;
 
 	if (len < HEAD)
 		return -1;
 	n = le_get32(p + 12);
-	if (n > KEYS_SIG_MAX || len != HEAD + n || le_get16(p + 10))
+	if (n > max || len != HEAD + n || le_get16(p + 10))
 		return -1;
-	m->id = le_get64(p);
-	m->status = le_get16(p + 8);
-	m->sig = p + HEAD;
-	m->sig_len = n;
-	/* A signature comes with success and with nothing else. */
-	if (m->status >= KEYS_STATUSES || (m->status == KEYS_OK) != (n > 0))
+	*id = le_get64(p);
+	*status = le_get16(p + 8);
+	*body = p + HEAD;
+	*body_len = n;
+	/* What was asked for comes with success and with nothing else. */
+	if (*status >= KEYS_STATUSES || (*status == KEYS_OK) != (n > 0))
 		return -1;
 	return 0;
+}
+
+size_t
+keys_proto_put_signed(uint8_t out[KEYS_SIGNED_MAX], const struct keys_signed *m)
+{
+	return m->sig_len > KEYS_SIG_MAX ? 0 : put_answer(out, m->id, m->status, m->sig, m->sig_len);
+}
+
+int
+keys_proto_get_signed(struct keys_signed *m, const uint8_t *p, size_t len)
+{
+	return get_answer(p, len, KEYS_SIG_MAX, &m->id, &m->status, &m->sig, &m->sig_len);
+}
+
+size_t
+keys_proto_put_csr_done(uint8_t out[KEYS_CSR_DONE_MAX], const struct keys_csr_done *m)
+{
+	return m->der_len > KEYS_CSR_MAX ? 0 : put_answer(out, m->id, m->status, m->der, m->der_len);
+}
+
+int
+keys_proto_get_csr_done(struct keys_csr_done *m, const uint8_t *p, size_t len)
+{
+	return get_answer(p, len, KEYS_CSR_MAX, &m->id, &m->status, &m->der, &m->der_len);
+}
+
+size_t
+keys_proto_put_csr(uint8_t out[KEYS_CSR_LEN], const struct keys_csr *m)
+{
+	le_put64(out, m->id);
+	le_put16(out + 8, m->key);
+	le_put16(out + 10, m->flags);
+	le_put32(out + 12, 0);
+	return KEYS_CSR_LEN;
+}
+
+int
+keys_proto_get_csr(struct keys_csr *m, const uint8_t *p, size_t len)
+{
+	if (len != KEYS_CSR_LEN || le_get32(p + 12))
+		return -1;
+	m->id = le_get64(p);
+	m->key = le_get16(p + 8);
+	m->flags = le_get16(p + 10);
+	return m->flags & ~KEYS_CSR_NEW_KEY ? -1 : 0;
 }
 
 bool

@@ -1,201 +1,136 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One poll loop. A channel is read only while it has tokens left and no answer that its other side does not take, so what waits for
- * us waits in its socket, whose size is the bound. Each key may be there several times over, the newest few by number: old
- * and new certificates are in use side by side while a key is replaced, and a request says which it means.
+ * One poll loop. Objects and lifetimes:
+ *
+ *   held      the keys (held.c); a key goes when four newer ones of its number came
+ *   channel   one worker, or control; ends with its descriptor. It is read only while it may ask and while its other side takes our answers,
+ *             so what waits for us waits in its socket, whose size is the bound
+ *   job       the one new key that is being made; ends with its answer. Looking for an RSA key takes long, so the loop turns meanwhile
  */
 #include "gateway/keys/role.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
-#include <openssl/rsa.h>
 
 #include "gateway/base/buf.h"
 #include "gateway/base/clock.h"
 #include "gateway/base/log.h"
 #include "gateway/base/mem.h"
-#include "gateway/keys/ident.h"
+#include "gateway/keys/csr.h"
+#include "gateway/keys/held.h"
 #include "gateway/keys/proto.h"
 #include "gateway/process/child.h"
 #include "gateway/process/ipc.h"
+#include "gateway/process/memfd.h"
 
 #define KEY_FILE_MAX 65536
-#define KEYS_PER_NUMBER 4
-#define KEYS_MAX 64
+#define CERT_FILE_MAX (1024 * 1024)
 #define SECURE_HEAP (256 * 1024)
-#define RATE_PER_S 5000        /* signatures for one worker; a core makes about 30,000 of P-256 */
+#define RATE_DEFAULT 2000      /* signatures a second for one worker; a core makes about 30,000 of P-256 */
+#define ALARM_MS 60000
+#define CSR_EVERY_MS 10000     /* for one key and worker */
 #define TURN 16                /* requests of one channel before the next has its turn */
 #define CHANNELS_MAX 1024
 
-struct private_key {
-	uint16_t number;
-	enum keys_type type;
-	uint8_t id[KEYS_ID_LEN];
-	EVP_PKEY *pkey;
-	EVP_MD_CTX *md;          /* reused */
-	uint64_t signatures;
+struct bucket {
+	uint32_t tokens;         /* in thousandths */
+	uint64_t refilled_ms;
 };
 
 struct channel {
 	int fd;                  /* -1: gone, removed at the end of the turn */
+	uint64_t serial;         /* names it for good */
 	uint16_t role, index;
-	uint32_t tokens;         /* in thousandths of a request */
-	uint64_t refilled_ms;
+	struct bucket asks, refusals; /* beyond the first it is refused, beyond the second it waits */
+	bool waits;
 	bool held;               /* "out" waits for room */
 	uint16_t out_type;
 	uint8_t *out;            /* the one answer that did not go */
 	size_t out_len;
-	struct log_limit throttled_log;
+	uint64_t signatures, refused, rate_limited, csrs;
+	uint64_t alarmed_ms;     /* master was told; 0: never */
+	uint64_t csr_ms[KEYS_NUMBERS]; /* the last one was answered; 0: none */
+};
+
+struct job {
+	bool active;
+	uint64_t channel;        /* serial */
+	uint64_t id;
+	uint16_t number;
 };
 
 struct state {
 	int master;
 	bool stop;
-	struct private_key keys[KEYS_MAX];
-	size_t nkeys;
+	struct keys_held held;
+	struct job job;
 	struct channel *channels;
 	size_t nchannels, cap;
+	struct pollfd *pfds;
+	uint32_t rate;
 	bool locked;
-	uint64_t started_ms, signatures, no_key, bad_scheme, failed, abuse, throttled;
+	uint64_t last_serial, started_ms, signatures, no_key, bad_scheme, failed, abuse, rate_limited, csrs;
 	uint8_t buf[IPC_MAX_DATA + 16];
 };
 
-/* ---- keys ---------------------------------------------------------------------------------------- */
+/* ---- files ---------------------------------------------------------------------------------------- */
 
-static int
-no_password(char *out, int size, int writing, void *arg)
+/* The whole of a file that master opened, or NULL with *why. */
+static ssize_t
+read_file(int fd, char *text, size_t max, const char **why)
 {
-	(void)out, (void)size, (void)writing, (void)arg;
-	return -1; /* never ask on a terminal */
-}
-
-static void
-private_key_fini(struct private_key *k)
-{
-	EVP_MD_CTX_free(k->md);
-	EVP_PKEY_free(k->pkey);
-	mem_wipe(k, sizeof(*k));
-}
-
-/* The whole file into memory of the secure heap. */
-static EVP_PKEY *
-read_key(int fd, const char **why)
-{
-	char *text = OPENSSL_secure_malloc(KEY_FILE_MAX);
-	EVP_PKEY *key = NULL;
 	size_t len = 0;
 	ssize_t n = 1;
-	BIO *in = NULL;
 
-	*why = "no memory for it";
-	if (!text)
-		return NULL;
-	while (len < KEY_FILE_MAX && (n = pread(fd, text + len, KEY_FILE_MAX - len, (off_t)len)) > 0)
+	while (len < max && (n = pread(fd, text + len, max - len, (off_t)len)) > 0)
 		len += (size_t)n;
 	if (n < 0)
 		*why = strerror(errno);
 	else if (n > 0)
-		*why = "larger than 64 KiB";
-	else if ((in = BIO_new_mem_buf(text, (int)len))) {
-		*why = "no PEM private key in it, or one that is encrypted";
-		key = PEM_read_bio_PrivateKey(in, NULL, no_password, NULL);
-	}
-	BIO_free(in);
-	OPENSSL_secure_clear_free(text, KEY_FILE_MAX);
-	ERR_clear_error();
-	return key;
+		*why = "too large";
+	return n == 0 ? (ssize_t)len : -1;
 }
 
-/* Keeps the newest KEYS_PER_NUMBER of each number. */
-static void
-make_room(struct state *st, uint16_t number)
-{
-	size_t same = 0, oldest = st->nkeys;
-
-	for (size_t i = 0; i < st->nkeys; i++)
-		if (st->keys[i].number == number && !same++)
-			oldest = i;
-	if (same < KEYS_PER_NUMBER)
-		return;
-	private_key_fini(&st->keys[oldest]);
-	st->nkeys--;
-	memmove(&st->keys[oldest], &st->keys[oldest + 1], (st->nkeys - oldest) * sizeof(*st->keys));
-}
-
-/* What the configuration calls it. */
-static const char *
-key_option(uint16_t number)
-{
-	return number == 0 ? "identity.key" : number == 1 ? "inside.key" : "?";
-}
-
-/* Takes the descriptor. */
+/* Takes the descriptor; the text goes by way of the secure heap. */
 static int
 add_key(struct state *st, uint16_t number, int fd)
 {
-	struct private_key k = { .number = number };
-	const char *why;
-	int type = -1;
+	char *text = OPENSSL_secure_malloc(KEY_FILE_MAX);
+	const char *why = "no memory for it";
+	ssize_t n = text ? read_file(fd, text, KEY_FILE_MAX, &why) : -1;
+	int r = -1;
 
-	k.pkey = read_key(fd, &why);
 	close(fd);
-	if (k.pkey)
-		type = keys_ident_type(k.pkey, &why);
-	if (type < 0 || keys_ident_id(k.pkey, k.id) < 0 || !(k.md = EVP_MD_CTX_new())) {
-		log_error("key=%s cannot be used: %s", key_option(number), why);
-		private_key_fini(&k);
-		return -1;
-	}
-	k.type = (enum keys_type)type;
-	for (size_t i = 0; i < st->nkeys; i++)
-		if (st->keys[i].number == number && !memcmp(st->keys[i].id, k.id, KEYS_ID_LEN)) {
-			private_key_fini(&k);
-			return 0;
-		}
-	make_room(st, number);
-	if (st->nkeys == KEYS_MAX) {
-		log_error("key=%s cannot be used: more than %d keys", key_option(number), KEYS_MAX);
-		private_key_fini(&k);
-		return -1;
-	}
-	st->keys[st->nkeys++] = k;
-	log_info("key=%s type=\"%s\" loaded", key_option(number), keys_ident_text(k.type));
-	return 0;
+	if (n < 0)
+		log_error("key=%s cannot be used: %s", keys_held_option(number), why);
+	else
+		r = keys_held_add(&st->held, number, text, (size_t)n);
+	OPENSSL_secure_clear_free(text, KEY_FILE_MAX);
+	return r;
 }
 
-static struct private_key *
-find_key(struct state *st, uint16_t number, const uint8_t id[KEYS_ID_LEN])
+static int
+add_certificate(struct state *st, uint16_t number, int fd)
 {
-	for (size_t i = st->nkeys; i-- > 0;)
-		if (st->keys[i].number == number && !memcmp(st->keys[i].id, id, KEYS_ID_LEN))
-			return &st->keys[i];
-	return NULL;
-}
+	char *text = mem_alloc(CERT_FILE_MAX);
+	const char *why = "?";
+	ssize_t n = read_file(fd, text, CERT_FILE_MAX, &why);
+	int r = -1;
 
-static enum keys_status
-sign(struct private_key *k, const struct keys_sign *m, uint8_t *sig, size_t *len)
-{
-	EVP_PKEY_CTX *pctx = NULL; /* the digest context's */
-	bool ok;
-
-	EVP_MD_CTX_reset(k->md);
-	ok = EVP_DigestSignInit_ex(k->md, &pctx, keys_ident_digest(m->scheme), NULL, NULL, k->pkey, NULL) == 1;
-	if (ok && k->type == KEYS_RSA) /* RFC 8446 4.2.3: the salt is as long as the digest */
-		ok = EVP_PKEY_CTX_set_rsa_padding(pctx, RSA_PKCS1_PSS_PADDING) > 0 &&
-		    EVP_PKEY_CTX_set_rsa_pss_saltlen(pctx, RSA_PSS_SALTLEN_DIGEST) > 0;
-	ok = ok && EVP_DigestSign(k->md, sig, len, m->tbs, m->tbs_len) == 1;
-	if (ok)
-		return KEYS_OK;
-	ERR_clear_error();
-	return KEYS_FAILED;
+	close(fd);
+	if (n < 0)
+		log_error("key=%s has a certificate that cannot be read: %s", keys_held_option(number), why);
+	else
+		r = keys_held_set_certificate(&st->held, number, text, (size_t)n);
+	mem_free(text);
+	return r;
 }
 
 /* ---- channels ------------------------------------------------------------------------------------ */
@@ -225,8 +160,8 @@ channel_add(struct state *st, const struct role_env_fd *f)
 	ch->fd = f->fd;
 	ch->role = (uint16_t)role;
 	ch->index = f->arg & 0xff;
-	ch->tokens = RATE_PER_S * 1000u;
-	ch->refilled_ms = clock_mono_ms();
+	ch->serial = ++st->last_serial;
+	ch->asks = ch->refusals = (struct bucket){ st->rate * 1000u, clock_mono_ms() };
 }
 
 static void
@@ -272,22 +207,53 @@ channel_flush(struct channel *ch)
 		ch->held = false;
 }
 
+static void
+refill(struct bucket *b, uint32_t rate, uint64_t now)
+{
+	uint64_t add = (now - b->refilled_ms) * rate;
+
+	b->tokens = add >= rate * 1000u - b->tokens ? rate * 1000u : b->tokens + (uint32_t)add;
+	b->refilled_ms = now;
+}
+
+static bool
+take(struct bucket *b)
+{
+	if (b->tokens < 1000)
+		return false;
+	b->tokens -= 1000;
+	return true;
+}
+
+/* May another request of it be read? One that asks on and on while it is refused waits. */
 static bool
 channel_may_ask(struct state *st, struct channel *ch)
 {
-	uint64_t now = clock_mono_ms(), add = (now - ch->refilled_ms) * RATE_PER_S;
-	uint32_t suppressed;
+	uint64_t now = clock_mono_ms();
 
-	if (add >= RATE_PER_S * 1000u - ch->tokens)
-		ch->tokens = RATE_PER_S * 1000u;
-	else
-		ch->tokens += (uint32_t)add;
-	ch->refilled_ms = now;
-	if (ch->tokens >= 1000)
+	refill(&ch->asks, st->rate, now);
+	refill(&ch->refusals, st->rate, now);
+	ch->waits = ch->asks.tokens < 1000 && ch->refusals.tokens < 1000;
+	return !ch->waits;
+}
+
+/* False: it is to be refused. Master, and through it the journal, hears of it once a minute. */
+static bool
+channel_within_rate(struct state *st, struct channel *ch)
+{
+	uint64_t now = clock_mono_ms();
+
+	if (take(&ch->asks))
 		return true;
-	st->throttled++;
-	if (log_limit_ok(&ch->throttled_log, 1, &suppressed))
-		log_warn("worker=%u asks for more than %d signatures a second: it has to wait suppressed=%u", ch->index, RATE_PER_S, suppressed);
+	take(&ch->refusals);
+	st->rate_limited++;
+	ch->rate_limited++;
+	if (ch->alarmed_ms && now - ch->alarmed_ms < ALARM_MS)
+		return false;
+	ch->alarmed_ms = now;
+	log_warn("worker=%u asks for more than limits.signatures_per_second = %u: the rest is refused", ch->index, st->rate);
+	if (ipc_send(st->master, ROLE_MSG_KEYS_RATE, ch->index, NULL, 0, NULL, 0) < 0)
+		log_error("worker=%u could not be reported to master", ch->index);
 	return false;
 }
 
@@ -303,69 +269,225 @@ channel_abuse(struct state *st, struct channel *ch, const char *what)
 }
 
 static void
+answer_sign(struct state *st, struct channel *ch, const struct keys_signed *answer)
+{
+	uint8_t out[KEYS_SIGNED_MAX];
+
+	if (answer->status == KEYS_OK) {
+		st->signatures++;
+		ch->signatures++;
+	} else {
+		ch->refused++;
+	}
+	channel_send(ch, KEYS_MSG_SIGNED, out, keys_proto_put_signed(out, answer));
+}
+
+static void
 on_sign(struct state *st, struct channel *ch, const struct ipc_msg *msg)
 {
-	uint8_t sig[KEYS_SIG_MAX], out[KEYS_SIGNED_MAX];
 	struct keys_signed answer = { 0 };
-	struct private_key *k;
+	struct keys_held_key *k;
+	uint8_t sig[KEYS_SIG_MAX];
 	struct keys_sign m;
-	size_t len = sizeof(sig);
 
 	if (keys_proto_get_sign(&m, msg->data, msg->len) < 0) {
 		channel_abuse(st, ch, "a malformed request");
 		return;
 	}
-	ch->tokens -= ch->tokens >= 1000 ? 1000 : ch->tokens;
 	answer.id = m.id;
 	if (!keys_proto_is_certificate_verify(m.tbs, m.tbs_len)) {
 		answer.status = KEYS_REFUSED;
-		len = keys_proto_put_signed(out, &answer);
-		channel_send(ch, KEYS_MSG_SIGNED, out, len);
+		answer_sign(st, ch, &answer);
 		channel_abuse(st, ch, "not the input of a CertificateVerify");
 		return;
 	}
-	k = find_key(st, m.key, m.key_id);
-	if (!k) {
+	k = keys_held_find(&st->held, m.key, m.key_id);
+	if (!channel_within_rate(st, ch)) {
+		answer.status = KEYS_BUSY;
+	} else if (!k) {
 		answer.status = KEYS_NO_KEY;
 		st->no_key++;
 	} else if (!keys_ident_fits(k->type, m.scheme)) {
 		answer.status = KEYS_BAD_SCHEME;
 		st->bad_scheme++;
 	} else {
-		answer.status = sign(k, &m, sig, &len);
+		answer.status = (uint16_t)keys_held_sign(k, m.scheme, m.tbs, m.tbs_len, sig, &answer.sig_len);
 		if (answer.status == KEYS_OK) {
 			answer.sig = sig;
-			answer.sig_len = len;
-			st->signatures++;
 			k->signatures++;
 		} else {
+			answer.sig_len = 0;
 			st->failed++;
 		}
 	}
-	len = keys_proto_put_signed(out, &answer);
-	channel_send(ch, KEYS_MSG_SIGNED, out, len);
+	answer_sign(st, ch, &answer);
 }
+
+/* ---- certificate requests ------------------------------------------------------------------------- */
+
+static void
+answer_csr(struct state *st, struct channel *ch, uint64_t id, enum keys_status status, const uint8_t *der, size_t len)
+{
+	struct keys_csr_done answer = { .id = id, .status = (uint16_t)status, .der = der, .der_len = len };
+	uint8_t *out = mem_alloc(KEYS_CSR_DONE_MAX);
+
+	if (status == KEYS_OK) {
+		st->csrs++;
+		ch->csrs++;
+	} else {
+		ch->refused++;
+	}
+	channel_send(ch, KEYS_MSG_CSR_DONE, out, keys_proto_put_csr_done(out, &answer));
+	mem_free(out);
+}
+
+/* With key, which is the number's own or one that takes its place. */
+static void
+make_csr(struct state *st, struct channel *ch, uint64_t id, uint16_t number, EVP_PKEY *key, EVP_PKEY *old)
+{
+	const char *why;
+	uint8_t *der;
+	size_t len;
+
+	if (keys_csr_make(key, old, st->held.certs[number].x, &der, &len, &why) < 0) {
+		log_error("key=%s no certificate request: %s", keys_held_option(number), why);
+		answer_csr(st, ch, id, KEYS_FAILED, NULL, 0);
+		return;
+	}
+	log_info("key=%s worker=%u certificate request made%s", keys_held_option(number), ch->index, old ? " for a new key" : "");
+	answer_csr(st, ch, id, KEYS_OK, der, len);
+	OPENSSL_free(der);
+}
+
+/* Master keeps a new key until its certificate comes. */
+static int
+hand_over(struct state *st, uint16_t number, EVP_PKEY *key)
+{
+	BIO *out = BIO_new(BIO_s_secmem());
+	char *text;
+	long len;
+	int fd = -1, r = -1;
+
+	if (out && PEM_write_bio_PKCS8PrivateKey(out, key, NULL, NULL, 0, NULL, NULL) == 1 && (len = BIO_get_mem_data(out, &text)) > 0)
+		fd = memfd_sealed("sallyport-new-key", text, (size_t)len);
+	BIO_free(out);
+	if (fd >= 0) {
+		r = ipc_send(st->master, ROLE_MSG_NEW_KEY, number, NULL, 0, &fd, 1);
+		close(fd);
+	}
+	ERR_clear_error();
+	return r;
+}
+
+static void
+on_csr(struct state *st, struct channel *ch, const struct ipc_msg *msg)
+{
+	uint64_t now = clock_mono_ms();
+	struct keys_held_key *k;
+	struct keys_csr m;
+
+	if (keys_proto_get_csr(&m, msg->data, msg->len) < 0) {
+		channel_abuse(st, ch, "a malformed request for a certificate request");
+		return;
+	}
+	k = keys_held_current(&st->held, m.key);
+	if (!channel_within_rate(st, ch) || (m.key < KEYS_NUMBERS && ch->csr_ms[m.key] && now - ch->csr_ms[m.key] < CSR_EVERY_MS)) {
+		answer_csr(st, ch, m.id, KEYS_BUSY, NULL, 0);
+	} else if (!k) {
+		answer_csr(st, ch, m.id, KEYS_NO_KEY, NULL, 0);
+	} else if (!(m.flags & KEYS_CSR_NEW_KEY)) {
+		ch->csr_ms[m.key] = now;
+		make_csr(st, ch, m.id, m.key, k->pkey, NULL);
+	} else if (st->held.certs[m.key].pending) {
+		ch->csr_ms[m.key] = now;
+		make_csr(st, ch, m.id, m.key, st->held.certs[m.key].pending, k->pkey);
+	} else if (st->job.active) {
+		answer_csr(st, ch, m.id, KEYS_BUSY, NULL, 0);
+	} else {
+		ch->csr_ms[m.key] = now;
+		st->job = (struct job){ true, ch->serial, m.id, m.key };
+	}
+}
+
+static bool turn(struct state *st, int timeout_ms);
+
+static bool
+on_progress(void *ctx)
+{
+	return turn(ctx, 0);
+}
+
+static void
+do_job(struct state *st)
+{
+	struct job job = st->job;
+	struct keys_held_key *k = keys_held_current(&st->held, job.number);
+	X509 *cert = st->held.certs[job.number].x;
+	EVP_PKEY *key = NULL, *like = k ? k->pkey : NULL;
+
+	if (like) {
+		/* Both may be replaced while the loop turns. */
+		EVP_PKEY_up_ref(like);
+		X509_up_ref(cert);
+		key = keys_csr_new_key(like, on_progress, st);
+	}
+	k = keys_held_current(&st->held, job.number);
+	st->job.active = false;
+	if (!k || k->pkey != like || st->held.certs[job.number].x != cert || (key && hand_over(st, job.number, key) < 0)) {
+		EVP_PKEY_free(key);
+		key = NULL;
+	}
+	st->held.certs[job.number].pending = key;
+	for (size_t i = 0; i < st->nchannels; i++) {
+		struct channel *ch = &st->channels[i];
+
+		if (ch->serial != job.channel || ch->fd < 0)
+			continue;
+		if (key)
+			make_csr(st, ch, job.id, job.number, key, like);
+		else
+			answer_csr(st, ch, job.id, KEYS_FAILED, NULL, 0);
+	}
+	if (like) {
+		EVP_PKEY_free(like);
+		X509_free(cert);
+	}
+}
+
+/* ---- status ---------------------------------------------------------------------------------------- */
 
 static void
 on_status(struct state *st, struct channel *ch)
 {
 	struct buf b;
+	bool first = true;
 
 	buf_init(&b, IPC_MAX_DATA);
 	buf_printf(&b, "{\"role\":\"keys\",\"uptime_ms\":%llu,\"memory_locked\":%s,\"key_memory\":%zu,\"signatures\":%llu,\"no_key\":%llu,\"bad_scheme\":%llu,"
-	               "\"failed\":%llu,\"abuse\":%llu,\"throttled\":%llu,\"channels\":%zu,\"keys\":[",
+	               "\"failed\":%llu,\"abuse\":%llu,\"rate_limited\":%llu,\"rate_limit\":%u,\"csrs\":%llu,\"channels\":%zu,\"keys\":[",
 	    (unsigned long long)(clock_mono_ms() - st->started_ms), st->locked ? "true" : "false", CRYPTO_secure_used(),
 	    (unsigned long long)st->signatures,
 	    (unsigned long long)st->no_key, (unsigned long long)st->bad_scheme, (unsigned long long)st->failed,
-	    (unsigned long long)st->abuse, (unsigned long long)st->throttled, st->nchannels);
-	for (size_t i = 0; i < st->nkeys; i++) {
-		const struct private_key *k = &st->keys[i];
+	    (unsigned long long)st->abuse, (unsigned long long)st->rate_limited, st->rate, (unsigned long long)st->csrs, st->nchannels);
+	for (size_t i = 0; i < st->held.n; i++) {
+		const struct keys_held_key *k = &st->held.keys[i];
 
-		buf_printf(&b, "%s{\"number\":%u,\"type\":\"%s\",\"signatures\":%llu,\"public_id\":\"", i ? "," : "", k->number,
-		    keys_ident_text(k->type), (unsigned long long)k->signatures);
+		buf_printf(&b, "%s{\"number\":%u,\"option\":\"%s\",\"type\":\"%s\",\"in\":\"%s\",\"signatures\":%llu,\"public_id\":\"", i ? "," : "",
+		    k->number, keys_held_option(k->number), keys_ident_text(k->type), k->hsm ? "hsm" : "memory", (unsigned long long)k->signatures);
 		for (size_t j = 0; j < KEYS_ID_LEN; j++)
 			buf_printf(&b, "%02x", k->id[j]);
 		buf_puts(&b, "\"}");
+	}
+	buf_puts(&b, "],\"workers\":[");
+	for (size_t i = 0; i < st->nchannels; i++) {
+		const struct channel *w = &st->channels[i];
+
+		if (w->role != ROLE_WORKER || w->fd < 0)
+			continue;
+		buf_printf(&b, "%s{\"worker\":%u,\"signatures\":%llu,\"refused\":%llu,\"rate_limited\":%llu,\"csrs\":%llu}", first ? "" : ",", w->index,
+		    (unsigned long long)w->signatures, (unsigned long long)w->refused, (unsigned long long)w->rate_limited,
+		    (unsigned long long)w->csrs);
+		first = false;
 	}
 	buf_puts(&b, "]}");
 	channel_send(ch, ROLE_MSG_STATUS_REPLY, b.data, b.len);
@@ -397,6 +519,8 @@ on_channel(struct state *st, struct channel *ch)
 				channel_close(ch);
 		} else if (ch->role == ROLE_WORKER && msg.type == KEYS_MSG_SIGN) {
 			on_sign(st, ch, &msg);
+		} else if (ch->role == ROLE_WORKER && msg.type == KEYS_MSG_CSR) {
+			on_csr(st, ch, &msg);
 		} else if (ch->role == ROLE_CONTROL && msg.type == ROLE_MSG_STATUS) {
 			on_status(st, ch);
 		} else if (ch->role == ROLE_WORKER) {
@@ -415,6 +539,8 @@ take_fd(struct state *st, const struct role_env_fd *f)
 {
 	if (f->kind == ROLE_FD_KEY)
 		return add_key(st, f->arg, f->fd);
+	if (f->kind == ROLE_FD_KEY_CERT)
+		return add_certificate(st, f->arg, f->fd);
 	if (f->kind == ROLE_FD_CHANNEL)
 		channel_add(st, f);
 	else
@@ -456,24 +582,26 @@ on_master(struct state *st)
 	}
 }
 
-static void
-turn(struct state *st, struct pollfd *pfds)
+/* False: it is to stop. */
+static bool
+turn(struct state *st, int timeout_ms)
 {
-	int timeout = -1;
 	size_t n = st->nchannels;
+	struct pollfd *pfds = st->pfds;
 
 	pfds[0] = (struct pollfd){ .fd = st->master, .events = POLLIN };
 	for (size_t i = 0; i < n; i++) {
 		struct channel *ch = &st->channels[i];
 
 		pfds[i + 1] = (struct pollfd){ .fd = ch->fd, .events = ch->held ? POLLOUT : POLLIN };
-		if (!ch->held && ch->tokens < 1000) {
+		if (!ch->held && ch->waits) {
 			pfds[i + 1].events = 0;
-			timeout = 2;
+			if (timeout_ms < 0)
+				timeout_ms = 2;
 		}
 	}
-	if (poll(pfds, n + 1, timeout) < 0)
-		return; /* EINTR */
+	if (poll(pfds, n + 1, timeout_ms) < 0)
+		return true; /* EINTR */
 	/* First: a key that master sent before it told a worker of the certificate is there before that worker asks. */
 	if (pfds[0].revents)
 		on_master(st);
@@ -486,17 +614,31 @@ turn(struct state *st, struct pollfd *pfds)
 			on_channel(st, ch);
 	}
 	channels_sweep(st);
+	return !st->stop;
+}
+
+/* Each certificate is of a key that is here. */
+static bool
+certificates_fit(struct state *st)
+{
+	for (uint16_t i = 0; i < KEYS_NUMBERS; i++)
+		if (st->held.certs[i].x && !keys_held_current(&st->held, i)) {
+			log_error("key=%s is not the key of its certificate: one of the two belongs to another pair", keys_held_option(i));
+			return false;
+		}
+	return true;
 }
 
 int
 keys_main(struct role_env *env)
 {
 	struct state *st = mem_zalloc(sizeof(*st));
-	struct pollfd *pfds = mem_array(CHANNELS_MAX + 1, sizeof(*pfds));
 	int rc = 1;
 
 	OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
+	st->pfds = mem_array(CHANNELS_MAX + 1, sizeof(*st->pfds));
 	st->master = env->master;
+	st->rate = env->go.signatures_per_s ? env->go.signatures_per_s : RATE_DEFAULT;
 	st->started_ms = clock_mono_ms();
 	/* Locked, guarded and kept out of core files (1); or all but locked, where RLIMIT_MEMLOCK is too small (2). */
 	st->locked = CRYPTO_secure_malloc_init(SECURE_HEAP, 32) == 1;
@@ -505,26 +647,26 @@ keys_main(struct role_env *env)
 	for (unsigned i = 0; i < env->nfds; i++) {
 		struct role_env_fd *f = &env->fds[i];
 
-		if (f->kind != ROLE_FD_KEY && f->kind != ROLE_FD_CHANNEL)
+		if (f->kind != ROLE_FD_KEY && f->kind != ROLE_FD_KEY_CERT && f->kind != ROLE_FD_CHANNEL)
 			continue;
 		if (take_fd(st, f) < 0)
 			goto out; /* at start every key must work */
 		f->fd = -1;
 	}
-	if (child_ready(env) < 0)
+	if (!certificates_fit(st) || child_ready(env) < 0)
 		goto out;
-	while (!st->stop)
-		turn(st, pfds);
+	while (turn(st, -1))
+		if (st->job.active)
+			do_job(st);
 	rc = 0;
 out:
-	for (size_t i = 0; i < st->nkeys; i++)
-		private_key_fini(&st->keys[i]);
+	keys_held_fini(&st->held);
 	for (size_t i = 0; i < st->nchannels; i++)
 		channel_close(&st->channels[i]);
 	channels_sweep(st);
 	mem_free(st->channels);
+	mem_free(st->pfds);
 	mem_wipe(st, sizeof(*st));
 	mem_free(st);
-	mem_free(pfds);
 	return rc;
 }

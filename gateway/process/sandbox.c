@@ -34,6 +34,7 @@ enum {
 	MAY_READ_DIR = 16,  /* files beneath dir_fd */
 	MAY_WRITE_DIR = 32,
 	MAY_LOCK_MEMORY = 64,
+	MAY_SHARE = 256,    /* sealed memory for others */
 	SPECULATE = 128,    /* no speculation barriers in user space: it holds no secret that it would have to hide from itself */
 };
 
@@ -41,10 +42,10 @@ static const struct sandbox {
 	unsigned may;
 	rlim_t nofile;      /* 0: as it is */
 } sandboxes[] = {
-	[ROLE_KEYS] = { MAY_LOCK_MEMORY, 4096 },
+	[ROLE_KEYS] = { MAY_LOCK_MEMORY | MAY_SHARE, 4096 },
 	[ROLE_JOURNAL] = { MAY_READ_DIR | MAY_WRITE_DIR | MAY_UNIX | SPECULATE, 4096 },
 	[ROLE_CONTROL] = { MAY_ACCEPT | SPECULATE, 1024 },
-	[ROLE_WORKER] = { MAY_ACCEPT | MAY_INET | MAY_UNIX | MAY_DIAG | SPECULATE, 0 },
+	[ROLE_WORKER] = { MAY_ACCEPT | MAY_INET | MAY_UNIX | MAY_DIAG | MAY_SHARE | SPECULATE, 0 },
 	[ROLE_CA] = { MAY_READ_DIR | MAY_WRITE_DIR | MAY_LOCK_MEMORY, 256 }, /* its store */
 	[SANDBOX_POLICY] = { MAY_READ_DIR | SPECULATE, 64 },
 };
@@ -233,6 +234,8 @@ enter_seccomp(const struct sandbox *s, const char **why)
 		rule(f, SCMP_ACT_ALLOW, CALL(mlock2), 0, NULL);
 		rule(f, SCMP_ACT_ALLOW, CALL(munlock), 0, NULL);
 	}
+	if (s->may & MAY_SHARE)
+		rule(f, SCMP_ACT_ALLOW, CALL(memfd_create), 0, NULL);
 	if (failed) {
 		*why = "seccomp: the filter cannot be made";
 		seccomp_release(f);

@@ -40,12 +40,27 @@ fuzz_signed(const uint8_t *p, size_t len)
 	check(keys_proto_put_signed(again, &m) == len && !memcmp(again, p, len));
 }
 
+static void
+fuzz_csr(const uint8_t *p, size_t len)
+{
+	static uint8_t again[KEYS_CSR_DONE_MAX];
+	struct keys_csr_done done;
+	struct keys_csr m;
+
+	if (keys_proto_get_csr(&m, p, len) == 0)
+		check(keys_proto_put_csr(again, &m) == len && !memcmp(again, p, len));
+	if (keys_proto_get_csr_done(&done, p, len) == 0)
+		check(keys_proto_put_csr_done(again, &done) == len && !memcmp(again, p, len));
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
 	if (len == 0)
 		return 0;
-	if (data[0] & 1)
+	if (data[0] & 2)
+		fuzz_csr(data + 1, len - 1);
+	else if (data[0] & 1)
 		fuzz_signed(data + 1, len - 1);
 	else
 		fuzz_sign(data + 1, len - 1);

@@ -20,7 +20,9 @@
 #include "gateway/keys/role.h"
 #include "gateway/process/asan.h"
 #include "gateway/process/ipc.h"
+#include "gateway/process/memfd.h"
 #include "gateway/process/sandbox.h"
+#include "tests/unit/pki/zoo.h"
 
 #define must(x) \
 	do { \
@@ -30,6 +32,8 @@
 			abort(); \
 		} \
 	} while (0)
+
+unsigned bed_signatures_per_s;
 
 /* argv: --keys, then kind:arg:fd for each descriptor; master is kind 0. */
 void
@@ -50,9 +54,11 @@ bed_child(int argc, char **argv)
 		int fd;
 
 		must(sscanf(argv[i], "%u:%u:%d", &kind, &arg, &fd) == 3);
-		if (kind == 0)
+		if (kind == 0) {
 			env.master = fd;
-		else
+			env.go.signatures_per_s = arg;
+		}
+		if (kind != 0)
 			fds[env.nfds++] = (struct role_env_fd){ .kind = (uint16_t)kind, .arg = (uint16_t)arg, .fd = fd };
 	}
 	/* As it will live: what OpenSSL asks of the kernel must be on the list. A test build looks for leaks at its end instead. */
@@ -75,25 +81,36 @@ key_file(EVP_PKEY *key)
 	return fd;
 }
 
+static int
+certificate_file(X509 *cert)
+{
+	char *pem = zoo_pem(&cert, 1);
+	int fd = memfd_sealed("certificate", pem, strlen(pem));
+
+	must(fd >= 0);
+	mem_free(pem);
+	return fd;
+}
+
 struct bed_keys
 bed_keys_start(const struct bed_key *keys, size_t n)
 {
 	int master[2], worker[2], control[2];
 	char *argv[64], exe[] = "/proc/self/exe", mode[] = "--keys";
 	struct bed_keys k;
-	int files[32], argc = 0;
+	int files[32], argc = 0, nfiles = 0;
 	struct ipc_msg m;
 	static uint8_t buf[IPC_MAX_DATA + 16];
 
-	must(ipc_pair(master) == 0 && ipc_pair(worker) == 0 && ipc_pair(control) == 0 && n <= 32);
+	must(ipc_pair(master) == 0 && ipc_pair(worker) == 0 && ipc_pair(control) == 0 && n <= 16);
 	argv[argc++] = exe;
 	argv[argc++] = mode;
-	argv[argc++] = mem_printf("0:0:%d", master[1]);
+	argv[argc++] = mem_printf("0:%u:%d", bed_signatures_per_s, master[1]);
 	argv[argc++] = mem_printf("%d:%d:%d", ROLE_FD_CHANNEL, ROLE_WORKER << 8, worker[1]);
 	argv[argc++] = mem_printf("%d:%d:%d", ROLE_FD_CHANNEL, ROLE_CONTROL << 8, control[1]);
 	for (size_t i = 0; i < n; i++) {
-		files[i] = key_file(keys[i].key);
-		argv[argc++] = mem_printf("%d:%u:%d", ROLE_FD_KEY, keys[i].number, files[i]);
+		files[nfiles] = key_file(keys[i].key);
+		argv[argc++] = mem_printf("%d:%u:%d", ROLE_FD_KEY, keys[i].number, files[nfiles++]);
 	}
 	argv[argc] = NULL;
 	k.pid = fork();
@@ -102,7 +119,7 @@ bed_keys_start(const struct bed_key *keys, size_t n)
 		fcntl(master[1], F_SETFD, 0);
 		fcntl(worker[1], F_SETFD, 0);
 		fcntl(control[1], F_SETFD, 0);
-		for (size_t i = 0; i < n; i++)
+		for (int i = 0; i < nfiles; i++)
 			fcntl(files[i], F_SETFD, 0);
 		execv(argv[0], argv);
 		_exit(127);
@@ -110,7 +127,7 @@ bed_keys_start(const struct bed_key *keys, size_t n)
 	close(master[1]);
 	close(worker[1]);
 	close(control[1]);
-	for (size_t i = 0; i < n; i++)
+	for (int i = 0; i < nfiles; i++)
 		close(files[i]);
 	for (int i = 2; i < argc; i++)
 		mem_free(argv[i]);
@@ -146,6 +163,12 @@ void
 bed_keys_add(struct bed_keys *k, unsigned number, EVP_PKEY *key)
 {
 	give(k, ROLE_FD_KEY, number, key_file(key));
+}
+
+void
+bed_keys_certificate(struct bed_keys *k, unsigned number, X509 *cert)
+{
+	give(k, ROLE_FD_KEY_CERT, number, certificate_file(cert));
 }
 
 static void

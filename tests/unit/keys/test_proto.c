@@ -85,6 +85,52 @@ test_signed(void **state)
 	assert_int_equal(keys_proto_get_signed(&out, msg, n), -1);
 }
 
+static void
+test_csr(void **state)
+{
+	struct keys_csr in = { .id = UINT64_C(0x1122334455667788), .key = 2, .flags = KEYS_CSR_NEW_KEY }, out;
+	uint8_t msg[KEYS_CSR_LEN + 1] = { 0 }, *big = mem_zalloc(KEYS_CSR_DONE_MAX), *der = mem_zalloc(KEYS_CSR_MAX + 1);
+	struct keys_csr_done done = { .id = 7, .status = KEYS_OK, .der = der, .der_len = 300 }, got;
+	size_t n;
+
+	(void)state;
+	assert_int_equal(keys_proto_put_csr(msg, &in), KEYS_CSR_LEN);
+	assert_int_equal(keys_proto_get_csr(&out, msg, KEYS_CSR_LEN), 0);
+	assert_true(out.id == in.id && out.key == 2 && out.flags == KEYS_CSR_NEW_KEY);
+	for (size_t cut = 0; cut < KEYS_CSR_LEN; cut++)
+		assert_int_equal(keys_proto_get_csr(&out, msg, cut), -1);
+	assert_int_equal(keys_proto_get_csr(&out, msg, KEYS_CSR_LEN + 1), -1);
+	msg[12] = 1; /* reserved */
+	assert_int_equal(keys_proto_get_csr(&out, msg, KEYS_CSR_LEN), -1);
+	in.flags = 2; /* a flag that nobody knows */
+	keys_proto_put_csr(msg, &in);
+	assert_int_equal(keys_proto_get_csr(&out, msg, KEYS_CSR_LEN), -1);
+
+	n = keys_proto_put_csr_done(big, &done);
+	assert_int_equal(keys_proto_get_csr_done(&got, big, n), 0);
+	assert_true(got.id == 7 && got.status == KEYS_OK && got.der_len == 300);
+	for (size_t cut = 0; cut < n; cut++)
+		assert_int_equal(keys_proto_get_csr_done(&got, big, cut), -1);
+	done.der_len = KEYS_CSR_MAX;
+	assert_int_equal(keys_proto_put_csr_done(big, &done), KEYS_CSR_DONE_MAX);
+	assert_int_equal(keys_proto_get_csr_done(&got, big, KEYS_CSR_DONE_MAX), 0);
+	done.der_len++;
+	assert_int_equal(keys_proto_put_csr_done(big, &done), 0);
+	/* A request with a failure, success without one. */
+	done.der_len = 1;
+	done.status = KEYS_BUSY;
+	n = keys_proto_put_csr_done(big, &done);
+	assert_int_equal(keys_proto_get_csr_done(&got, big, n), -1);
+	done.der_len = 0;
+	n = keys_proto_put_csr_done(big, &done);
+	assert_int_equal(keys_proto_get_csr_done(&got, big, n), 0);
+	done.status = KEYS_OK;
+	n = keys_proto_put_csr_done(big, &done);
+	assert_int_equal(keys_proto_get_csr_done(&got, big, n), -1);
+	mem_free(big);
+	mem_free(der);
+}
+
 static size_t
 input(uint8_t *out, const char *context, size_t hash)
 {
@@ -156,6 +202,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sign),
 		cmocka_unit_test(test_signed),
+		cmocka_unit_test(test_csr),
 		cmocka_unit_test(test_certificate_verify),
 	};
 

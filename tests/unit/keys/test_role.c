@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The keys role as a process: what it signs, what it refuses, what it does to those who ask for it. */
+#include <fcntl.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,9 +13,10 @@
 
 #include <openssl/err.h>
 #include <openssl/evp.h>
+#include <openssl/pem.h>
 #include <openssl/rsa.h>
+#include <openssl/x509v3.h>
 
-#include "gateway/base/clock.h"
 #include "gateway/base/mem.h"
 #include "gateway/keys/ident.h"
 #include "gateway/keys/proto.h"
@@ -224,7 +226,7 @@ test_status(void **state)
 	assert_int_equal(m.type, ROLE_MSG_STATUS_REPLY);
 	text = mem_strndup((char *)m.data, m.len);
 	assert_non_null(strstr(text, "\"role\":\"keys\""));
-	assert_non_null(strstr(text, "\"number\":3,\"type\":\"RSA\""));
+	assert_non_null(strstr(text, "\"number\":3,\"option\":\"?\",\"type\":\"RSA\",\"in\":\"memory\""));
 	assert_non_null(strstr(text, "\"abuse\":"));
 	/* The private numbers are in OpenSSL's secure heap: RSA's alone have more than 1000 octets. */
 	assert_non_null(strstr(text, "\"key_memory\":"));
@@ -258,40 +260,317 @@ test_replace(void **state)
 	close(fd);
 }
 
-/* More than 5000 a second from one worker wait; another worker does not. */
+/* Another worker's, or another number's, key is of no use even to who knows its fingerprint. */
+static void
+test_separate(void **state)
+{
+	const struct {
+		uint16_t number;
+		EVP_PKEY *pkey;
+		uint16_t scheme;
+	} t[] = {
+		{ 0, p256.key, KEYS_ECDSA_P256_SHA256 }, { 1, p384.key, KEYS_ECDSA_P384_SHA384 }, { 2, ed25519.key, KEYS_ED25519 },
+		{ 3, rsa.key, KEYS_RSA_PSS_SHA256 },
+	};
+
+	(void)state;
+	for (uint16_t number = 0; number < 6; number++)
+		for (size_t i = 0; i < 4; i++)
+			assert_int_equal(ask(keys.worker, 1, number, t[i].pkey, t[i].scheme).status,
+			    number == t[i].number ? KEYS_OK : KEYS_NO_KEY);
+}
+
+/* Beyond its rate a worker is refused, and lives; another one is not; master hears of it once. */
 static void
 test_rate(void **state)
 {
-	enum { N = 7000 };
-	int greedy = bed_keys_channel(&keys, 40), modest = bed_keys_channel(&keys, 41);
-	unsigned sent = 0, got = 0;
-	uint64_t start = clock_mono_ms(), modest_ms = 0;
+	enum { RATE = 100, N = 150 };
+	unsigned count[KEYS_STATUSES] = { 0 };
+	struct keys_signed r;
+	struct bed_keys k;
 	struct ipc_msg m;
+	char *text;
+	int greedy;
 
 	(void)state;
-	while (got < N) {
-		struct keys_sign s = { .id = sent, .key = 0, .scheme = 0, .tbs = tbs, .tbs_len = sizeof(tbs) };
+	bed_signatures_per_s = RATE;
+	k = bed_keys_start((struct bed_key[]){ { 0, p256.key } }, 1);
+	bed_signatures_per_s = 0;
+	greedy = bed_keys_channel(&k, 3);
+	for (unsigned i = 0; i < N; i++)
+		send_sign(greedy, i, 0, p256.key, KEYS_ECDSA_P256_SHA256, tbs, sizeof(tbs));
+	for (unsigned i = 0; i < N; i++) {
+		assert_int_equal(next(greedy, &m), 1);
+		assert_int_equal(keys_proto_get_signed(&r, m.data, m.len), 0);
+		assert_true(r.id == i);
+		count[r.status]++;
+	}
+	assert_int_equal(count[KEYS_OK] + count[KEYS_BUSY], N);
+	assert_true(count[KEYS_OK] >= RATE && count[KEYS_BUSY] >= 1);
+	assert_int_equal(ask(k.worker, 1, 0, p256.key, KEYS_ECDSA_P256_SHA256).status, KEYS_OK);
+	assert_int_equal(next(k.master, &m), 1);
+	assert_int_equal(m.type, ROLE_MSG_KEYS_RATE);
+	assert_int_equal(m.arg, 3);
+	/* Many more: it is made to wait, still answered, and master is not told again. */
+	for (unsigned i = 0, got = 0; got < 4 * RATE;) {
+		struct keys_sign s = { .id = i, .scheme = KEYS_ED25519, .tbs = tbs, .tbs_len = sizeof(tbs) };
 		uint8_t msg[KEYS_SIGN_MAX];
-		size_t len;
+		size_t len = keys_proto_put_sign(msg, &s);
 
-		/* A scheme that nobody has: refused at once, but counted. */
-		len = keys_proto_put_sign(msg, &s);
-		while (sent < N && ipc_send(greedy, KEYS_MSG_SIGN, 0, msg, len, NULL, 0) == 0)
-			sent++;
-		poll(&(struct pollfd){ .fd = greedy, .events = POLLIN }, 1, 100);
-		while (ipc_recv(greedy, buf, &m) == 1)
-			got++;
-		if (got > 5200 && !modest_ms) {
-			uint64_t t = clock_mono_ms();
+		while (i < 4 * RATE && ipc_send(greedy, KEYS_MSG_SIGN, 0, msg, len, NULL, 0) == 0)
+			i++;
+		assert_int_equal(next(greedy, &m), 1);
+		got++;
+	}
+	assert_int_equal(poll(&(struct pollfd){ .fd = k.master, .events = POLLIN }, 1, 0), 0);
+	/* Later it may ask again. */
+	usleep(100000);
+	assert_int_equal(ask(greedy, 1, 0, p256.key, KEYS_ECDSA_P256_SHA256).status, KEYS_OK);
+	assert_int_equal(ipc_send(k.control, ROLE_MSG_STATUS, 0, NULL, 0, NULL, 0), 0);
+	assert_int_equal(next(k.control, &m), 1);
+	text = mem_strndup((char *)m.data, m.len);
+	assert_non_null(strstr(text, "\"rate_limit\":100"));
+	assert_non_null(strstr(text, "{\"worker\":3,"));
+	mem_free(text);
+	close(greedy);
+	assert_int_equal(bed_keys_stop(&k), 0);
+}
 
-			assert_int_equal(ask(modest, 1, 0, p256.key, KEYS_ECDSA_P256_SHA256).status, KEYS_OK);
-			modest_ms = clock_mono_ms() - t + 1;
+/* ---- certificate requests ---- */
+
+static struct keys_csr_done
+ask_csr(int fd, uint64_t id, uint16_t number, bool new_key)
+{
+	struct keys_csr q = { .id = id, .key = number, .flags = new_key ? KEYS_CSR_NEW_KEY : 0 };
+	uint8_t msg[KEYS_CSR_LEN];
+	struct keys_csr_done r;
+	struct ipc_msg m;
+
+	assert_int_equal(ipc_send(fd, KEYS_MSG_CSR, 0, msg, keys_proto_put_csr(msg, &q), NULL, 0), 0);
+	assert_int_equal(next(fd, &m), 1);
+	assert_int_equal(m.type, KEYS_MSG_CSR_DONE);
+	assert_int_equal(keys_proto_get_csr_done(&r, m.data, m.len), 0);
+	assert_true(r.id == id);
+	return r;
+}
+
+static X509_REQ *
+parse_csr(const struct keys_csr_done *r)
+{
+	const uint8_t *p = r->der;
+	X509_REQ *req;
+
+	assert_int_equal(r->status, KEYS_OK);
+	req = d2i_X509_REQ(NULL, &p, (long)r->der_len);
+	assert_non_null(req);
+	assert_ptr_equal(p, r->der + r->der_len);
+	assert_int_equal(X509_REQ_verify(req, X509_REQ_get0_pubkey(req)), 1);
+	return req;
+}
+
+/* Its names are the certificate's URI and DNS names, in their order, and no others. */
+static void
+check_names(X509_REQ *req, const char *uri, const char *dns)
+{
+	STACK_OF(X509_EXTENSION) *exts = X509_REQ_get_extensions(req);
+	GENERAL_NAMES *names;
+
+	assert_int_equal(sk_X509_EXTENSION_num(exts), 1);
+	names = X509V3_get_d2i(exts, NID_subject_alt_name, NULL, NULL);
+	assert_int_equal(sk_GENERAL_NAME_num(names), 2);
+	assert_int_equal(sk_GENERAL_NAME_value(names, 0)->type, GEN_URI);
+	assert_string_equal((const char *)ASN1_STRING_get0_data(sk_GENERAL_NAME_value(names, 0)->d.uniformResourceIdentifier), uri);
+	assert_int_equal(sk_GENERAL_NAME_value(names, 1)->type, GEN_DNS);
+	assert_string_equal((const char *)ASN1_STRING_get0_data(sk_GENERAL_NAME_value(names, 1)->d.dNSName), dns);
+	GENERAL_NAMES_free(names);
+	sk_X509_EXTENSION_pop_free(exts, X509_EXTENSION_free);
+}
+
+/* What the CA checks of a renewal to a new key. */
+static bool
+proof_holds(X509_REQ *req, EVP_PKEY *old)
+{
+	int at = X509_REQ_get_attr_by_NID(req, NID_pkcs9_challengePassword, -1), n;
+	const ASN1_TYPE *v;
+	uint8_t sig[2048], *tbs_, *spki = NULL;
+	EVP_MD_CTX *md = EVP_MD_CTX_new();
+	bool ok;
+	size_t len;
+
+	assert_true(at >= 0);
+	v = X509_ATTRIBUTE_get0_type(X509_REQ_get_attr(req, at), 0);
+	n = EVP_DecodeBlock(sig, ASN1_STRING_get0_data(v->value.asn1_string), ASN1_STRING_length(v->value.asn1_string));
+	assert_true(n > 0);
+	len = (size_t)n;
+	for (int i = ASN1_STRING_length(v->value.asn1_string); ASN1_STRING_get0_data(v->value.asn1_string)[--i] == '=';)
+		len--;
+	n = i2d_PUBKEY(X509_REQ_get0_pubkey(req), &spki);
+	tbs_ = mem_alloc(20 + (size_t)n);
+	memcpy(tbs_, "sallyport renewal 1", 20);
+	memcpy(tbs_ + 20, spki, (size_t)n);
+	ok = EVP_DigestVerifyInit(md, NULL, EVP_PKEY_is_a(old, "ED25519") ? NULL : EVP_PKEY_get_security_bits(old) >= 192 ? EVP_sha384() :
+	    EVP_sha256(), NULL, old) == 1 && EVP_DigestVerify(md, sig, len, tbs_, 20 + (size_t)n) == 1;
+	mem_free(tbs_);
+	OPENSSL_free(spki);
+	EVP_MD_CTX_free(md);
+	ERR_clear_error();
+	return ok;
+}
+
+static void
+test_csr(void **state)
+{
+	struct zoo z = {
+		.cn = "gateway", .san = { { GEN_URI, "spiffe://hud.example/gateway/dmz1", 0 }, { GEN_EMAIL, "a@b.example", 0 }, { GEN_DNS, "gw.hud.example", 0 } },
+	};
+	const enum zoo_key kinds[] = { ZOO_P256, ZOO_P384, ZOO_ED25519, ZOO_RSA2048 };
+	struct zoo_cert c[4], other_cert;
+	struct bed_key bk[4];
+	struct keys_csr_done r;
+	struct bed_keys k;
+	struct ipc_msg m;
+	X509_REQ *req;
+	int w;
+
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		z.key = kinds[i];
+		c[i] = zoo_make(&z, NULL);
+		bk[i] = (struct bed_key){ i, c[i].key };
+	}
+	k = bed_keys_start(bk, 4);
+	assert_int_equal(ask_csr(k.worker, 1, 0, false).status, KEYS_NO_KEY);
+	for (unsigned i = 0; i < 4; i++)
+		bed_keys_certificate(&k, i, c[i].x);
+	for (uint16_t i = 0; i < 4; i++) {
+		EVP_PKEY *fresh;
+		char pem[4096];
+		ssize_t n;
+		BIO *in;
+
+		/* The same key: proved by its own signature, and no word of it to master. */
+		r = ask_csr(k.worker, i, i, false);
+		req = parse_csr(&r);
+		assert_int_equal(EVP_PKEY_eq(X509_REQ_get0_pubkey(req), c[i].key), 1);
+		assert_int_equal(X509_NAME_cmp(X509_REQ_get_subject_name(req), X509_get_subject_name(c[i].x)), 0);
+		assert_int_equal(X509_REQ_get_attr_by_NID(req, NID_pkcs9_challengePassword, -1), -1);
+		check_names(req, "spiffe://hud.example/gateway/dmz1", "gw.hud.example");
+		X509_REQ_free(req);
+		/* Again at once: not before 10 s; another worker may. */
+		assert_int_equal(ask_csr(k.worker, 9, i, false).status, KEYS_BUSY);
+		assert_int_equal(ask_csr(k.worker, 9, i, true).status, KEYS_BUSY);
+		/* A new key of the same kind: its private part goes to master, sealed; the old key vouches for it. */
+		w = bed_keys_channel(&k, 10 + i);
+		r = ask_csr(w, 5, i, true);
+		req = parse_csr(&r);
+		check_names(req, "spiffe://hud.example/gateway/dmz1", "gw.hud.example");
+		assert_int_equal(EVP_PKEY_eq(X509_REQ_get0_pubkey(req), c[i].key), 0);
+		assert_int_equal(EVP_PKEY_get_bits(X509_REQ_get0_pubkey(req)), EVP_PKEY_get_bits(c[i].key));
+		assert_true(proof_holds(req, c[i].key));
+		assert_false(proof_holds(req, p256.key));
+		assert_int_equal(next(k.master, &m), 1);
+		assert_int_equal(m.type, ROLE_MSG_NEW_KEY);
+		assert_int_equal(m.arg, i);
+		assert_int_equal(m.nfds, 1);
+		assert_int_equal(fcntl(m.fds[0], F_GET_SEALS) & 15, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE);
+		n = pread(m.fds[0], pem, sizeof(pem), 0);
+		assert_true(n > 0 && n < (ssize_t)sizeof(pem));
+		assert_memory_equal(pem, "-----BEGIN PRIVATE KEY-----\n", 28);
+		in = BIO_new_mem_buf(pem, (int)n);
+		fresh = PEM_read_bio_PrivateKey(in, NULL, NULL, NULL);
+		assert_non_null(fresh);
+		BIO_free(in);
+		assert_int_equal(EVP_PKEY_eq(X509_REQ_get0_pubkey(req), fresh), 1);
+		X509_REQ_free(req);
+		/* It waits for its certificate, and signs no handshake meanwhile; another worker's request is for the same. */
+		assert_int_equal(ask(k.worker, 1, i, fresh, i == 0 ? KEYS_ECDSA_P256_SHA256 : KEYS_ED25519).status, KEYS_NO_KEY);
+		close(w);
+		w = bed_keys_channel(&k, 20 + i);
+		r = ask_csr(w, 6, i, true);
+		req = parse_csr(&r);
+		assert_int_equal(EVP_PKEY_eq(X509_REQ_get0_pubkey(req), fresh), 1);
+		X509_REQ_free(req);
+		close(w);
+		ipc_msg_close(&m);
+		/* The certificate has come: both keys are there, requests are for the new one. */
+		if (i == 0) {
+			struct zoo_cert renewed = zoo_make(&z, NULL);
+
+			EVP_PKEY_free(renewed.key);
+			renewed.key = fresh;
+			X509_set_pubkey(renewed.x, fresh);
+			bed_keys_add(&k, 0, fresh);
+			bed_keys_certificate(&k, 0, renewed.x);
+			w = bed_keys_channel(&k, 30);
+			r = ask_csr(w, 7, 0, false);
+			req = parse_csr(&r);
+			assert_int_equal(EVP_PKEY_eq(X509_REQ_get0_pubkey(req), fresh), 1);
+			X509_REQ_free(req);
+			assert_int_equal(ask(w, 1, 0, fresh, KEYS_ECDSA_P256_SHA256).status, KEYS_OK);
+			assert_int_equal(ask(w, 1, 0, c[0].key, KEYS_ECDSA_P256_SHA256).status, KEYS_OK);
+			close(w);
+			zoo_free(&renewed);
+		} else {
+			EVP_PKEY_free(fresh);
 		}
 	}
-	assert_true(clock_mono_ms() - start >= 300); /* 2000 more than the bucket holds: 400 ms */
-	assert_true(modest_ms < 300);
-	close(greedy);
-	close(modest);
+	/* No certificate, no such number, a certificate of another key: nothing. */
+	z.key = ZOO_P256;
+	other_cert = zoo_make(&z, NULL);
+	assert_int_equal(ask_csr(k.worker, 9, 4, false).status, KEYS_NO_KEY);
+	assert_int_equal(ask_csr(k.worker, 9, 63, true).status, KEYS_NO_KEY);
+	assert_int_equal(ask_csr(k.worker, 9, 64, true).status, KEYS_NO_KEY);
+	assert_int_equal(ask_csr(k.worker, 9, 65535, true).status, KEYS_NO_KEY);
+	w = bed_keys_channel(&k, 40);
+	bed_keys_certificate(&k, 1, other_cert.x);
+	assert_int_equal(ask(w, 1, 1, c[1].key, KEYS_ECDSA_P384_SHA384).status, KEYS_OK);
+	assert_int_equal(ask_csr(w, 9, 1, false).status, KEYS_NO_KEY);
+	close(w);
+	assert_int_equal(bed_keys_stop(&k), 0);
+	zoo_free(&other_cert);
+	for (unsigned i = 0; i < 4; i++)
+		zoo_free(&c[i]);
+}
+
+/* A long search for an RSA key holds nobody up. */
+static void
+test_csr_slow(void **state)
+{
+	struct zoo z = { .ca = true, .key = ZOO_RSA2048 };
+	struct zoo_cert c = zoo_make(&z, NULL);
+	struct bed_keys k;
+	struct keys_csr q = { .id = 1, .key = 0, .flags = KEYS_CSR_NEW_KEY };
+	uint8_t msg[KEYS_CSR_LEN];
+	struct keys_csr_done r;
+	unsigned signatures = 0;
+	struct ipc_msg m;
+	int w;
+
+	(void)state;
+	bed_signatures_per_s = 1000000;
+	k = bed_keys_start((struct bed_key[]){ { 0, c.key }, { 1, p256.key } }, 2);
+	bed_signatures_per_s = 0;
+	w = bed_keys_channel(&k, 1);
+	bed_keys_certificate(&k, 0, c.x);
+	assert_int_equal(ask(w, 1, 1, p256.key, KEYS_ECDSA_P256_SHA256).status, KEYS_OK);
+	assert_int_equal(ipc_send(k.worker, KEYS_MSG_CSR, 0, msg, keys_proto_put_csr(msg, &q), NULL, 0), 0);
+	while (poll(&(struct pollfd){ .fd = k.worker, .events = POLLIN }, 1, 0) == 0) {
+		assert_int_equal(ask(w, 1, 1, p256.key, KEYS_ECDSA_P256_SHA256).status, KEYS_OK);
+		signatures++;
+	}
+	assert_true(signatures > 2);
+	assert_int_equal(next(k.worker, &m), 1);
+	assert_int_equal(keys_proto_get_csr_done(&r, m.data, m.len), 0);
+	assert_int_equal(r.status, KEYS_OK);
+	close(w);
+	/* Told to stop while one is looked for, it stops; a worker that asked and went is missed by nobody. */
+	w = bed_keys_channel(&k, 2);
+	bed_keys_certificate(&k, 0, c.x); /* forgets the new key that waits */
+	assert_int_equal(ask(w, 1, 1, p256.key, KEYS_ECDSA_P256_SHA256).status, KEYS_OK);
+	assert_int_equal(ipc_send(w, KEYS_MSG_CSR, 0, msg, keys_proto_put_csr(msg, &q), NULL, 0), 0);
+	close(w);
+	assert_int_equal(bed_keys_stop(&k), 0);
+	zoo_free(&c);
 }
 
 /* A worker that asks but does not read: it is held up, nobody else. */
@@ -348,7 +627,10 @@ main(int argc, char **argv)
 		cmocka_unit_test(test_abuse),
 		cmocka_unit_test(test_status),
 		cmocka_unit_test(test_replace),
+		cmocka_unit_test(test_separate),
 		cmocka_unit_test(test_rate),
+		cmocka_unit_test(test_csr),
+		cmocka_unit_test(test_csr_slow),
 		cmocka_unit_test(test_deaf),
 		cmocka_unit_test(test_life),
 	};
