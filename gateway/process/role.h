@@ -23,6 +23,7 @@ enum role_fd {
 	ROLE_FD_JOURNAL_DIR,  /* journal: the directory */
 	ROLE_FD_CONTROL,      /* control: the listening admin socket */
 	ROLE_FD_KEY_CERT,     /* keys: the certificate chain of a key, PEM (sealed memfd); arg: key number; after its ROLE_FD_KEY */
+	ROLE_FD_PASSPHRASE,   /* ca: the file with the issuing key's passphrase, read-only; arg: 0 */
 	ROLE_FD_MAX = 16,
 };
 
@@ -39,7 +40,7 @@ enum role_msg {
 	ROLE_MSG_LOG_LEVEL,   /* arg: enum log_level */
 	ROLE_MSG_TRUST,       /* worker: fd: a newer config image, whose trust material is taken: config_take_trust() */
 	ROLE_MSG_CRL,         /* worker: data: a domain, as text; fd: a CRL file of it that nobody has verified */
-	ROLE_MSG_CALLER_WANTED, /* worker: arg: who asks (index); data: a SPIFFE ID: have you seen a newer certificate of it? */
+	ROLE_MSG_CALLER_WANTED, /* worker: arg: who asks, to be given back in the answer; data: a SPIFFE ID: have you seen a newer certificate of it? */
 	ROLE_MSG_CALLER,      /* worker: arg: number of certificates; fd: a chain (each: u32 length, DER), the answer to what it asked; unverified */
 	/* child -> master */
 	ROLE_MSG_READY = 64,  /* data: u32 bits of what the sandbox achieved (enum sandbox_bit) */
@@ -51,7 +52,7 @@ enum role_msg {
 	ROLE_MSG_RING_DONE,   /* journal: data: u32 instance: all of a dead producer's ring is on record */
 	ROLE_MSG_NEW_CRL,     /* worker: data: a domain; fd (sealed): a CRL file that came over a link: for its siblings and to keep */
 	ROLE_MSG_WANT_CALLER, /* worker: data: a SPIFFE ID: ask the others; arg 0 */
-	ROLE_MSG_FOUND_CALLER, /* worker: arg: who asked (index) << 4 | number of certificates; fd (sealed): as ROLE_MSG_CALLER */
+	ROLE_MSG_FOUND_CALLER, /* worker: arg: who asked << 4 | number of certificates; fd (sealed): as ROLE_MSG_CALLER */
 	ROLE_MSG_RENEWED,     /* worker: arg: key number; fd (sealed): the new certificate chain, PEM */
 	/* control -> master (data: u32 request number), and the answer (data: the same number, then JSON) */
 	ROLE_MSG_RELOAD = 96, ROLE_MSG_DRAIN_ALL, ROLE_MSG_MASTER_STATUS,
