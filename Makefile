@@ -48,7 +48,7 @@ LINK_O      := $(addprefix gateway/link/, caller.o dial.o hello.o identity.o ids
 UPSTREAM_O := $(addprefix gateway/upstream/, http1.o tcp.o upstream.o)
 EXCHANGE_O := $(addprefix gateway/exchange/, accept.o books.o exchange.o h1.o h2.o owner.o relay.o route.o tcp.o)
 CONTROL_O := $(addprefix gateway/control/, client.o command.o merge.o role.o)
-MAIN_O    := $(addprefix gateway/main/, children.o compile.o expiry.o journal_main.o listen.o main.o master.o note.o notify.o reload.o roles.o status.o worker.o)
+MAIN_O    := $(addprefix gateway/main/, children.o compile.o expiry.o journal_main.o listen.o main.o master.o note.o notify.o reload.o renew.o roles.o state.o status.o trust.o worker.o)
 GWCTL_O   := $(addprefix tools/gwctl/, cmd_audit.o cmd_audit_read.o cmd_config.o cmd_control.o cmd_pair.o cmd_pki.o cmd_policy.o \
 	cmd_status.o gwctl.o jsonout.o main.o request.o socket_scan.o table.o)
 
@@ -103,7 +103,7 @@ $(eval $(call unit,keys/test_role,$(KEYS_BED_O) $(KEYS_O) $(PROCESS_O) $(BASE_O)
 $(eval $(call unit,tls/test_tls,tests/unit/tls/bed.o $(KEYS_BED_O) $(filter-out %/layer.o,$(TLS_O)) $(KEYS_O) $(PROCESS_O) $(PKI_O) $(BASE_O),-lseccomp $(LIB_SSL)))
 CONFIG_TEST_O := tests/unit/config/fixture.o $(ZOO_O) $(CONFIG_O) $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O)
 CONFIG_TEST_L := $(addprefix -Wl$(comma)--wrap=,getpwnam getgrnam getifaddrs freeifaddrs clock_wall_us) -lconfig -lcrypto
-$(foreach t,config docs faults policy_files,$(eval $(call unit,config/test_$(t),$(CONFIG_TEST_O),$(CONFIG_TEST_L))))
+$(foreach t,config docs faults peers_dir policy_files,$(eval $(call unit,config/test_$(t),$(CONFIG_TEST_O),$(CONFIG_TEST_L))))
 $(eval $(call unit,config/test_value,gateway/config/value.o gateway/config/host.o gateway/base/addr.o,))
 $(foreach t,http1 tcp,$(eval $(call unit,upstream/test_$t,tests/unit/upstream/bed.o $(UPSTREAM_O) $(IO_O) $(HTTP1_O) $(BASE_O),-levent_core)))
 $(eval $(call unit,exchange/test_owner,gateway/exchange/owner.o,))

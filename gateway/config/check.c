@@ -298,6 +298,11 @@ check_globals(struct check *ck)
 			break;
 		}
 	}
+	if (!c->state_dir && c->journal.directory) {
+		const char *slash = strrchr(c->journal.directory, '/');
+
+		c->state_dir = mem_printf("%.*sstate", slash ? (int)(slash + 1 - c->journal.directory) : 0, c->journal.directory);
+	}
 	if (c->limits.link_window < c->limits.stream_window)
 		check_fault(ck, check_written(ck, &c->limits.link_window) ? (void *)&c->limits.link_window : &c->limits.stream_window,
 		    &c->limits, "link_window is smaller than stream_window; a stream could never use its window");

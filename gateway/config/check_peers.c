@@ -60,8 +60,8 @@ check_gateways(struct check *ck, struct config_peer *p)
 	check_once(ck, p->gateways, p->ngateways, sizeof(*p->gateways), "gateways");
 }
 
-static void
-check_bundle(struct check *ck, struct config_peer *p)
+void
+check_peer_trust(struct check *ck, struct config_peer *p)
 {
 	struct svid_bundle *bundle;
 	const char *why = NULL;
@@ -134,6 +134,8 @@ check_peers(struct check *ck)
 	struct check_name *names = mem_array(c->npeers, sizeof(*names));
 	size_t n = 0;
 
+	if (c->peers_dir && ck->files && access(c->peers_dir, F_OK) != 0 && errno == ENOENT)
+		check_warn(ck, &c->peers_dir, NULL, "there is no \"%s\"; \"gwctl pair accept\" makes it", c->peers_dir);
 	/* All that a sidecar sends has its workload's name on it, so it cannot speak for others. */
 	if (ck->sidecar && c->npeers > 1)
 		check_fault(ck, &c->peers[0], NULL, "\"uplink\" makes this a sidecar, which has no \"peers\"; remove one of them");
@@ -152,7 +154,7 @@ check_peers(struct check *ck)
 				check_fault(ck, &p->name, p, "the name \"uplink\" is reserved; choose another");
 		}
 		check_domain(ck, p);
-		check_bundle(ck, p);
+		check_peer_trust(ck, p);
 		check_gateways(ck, p);
 		check_dial(ck, p->dial, p->ndial, "dial");
 		check_dial(ck, p->dial_reverse, p->ndial_reverse, "dial_reverse");

@@ -126,6 +126,7 @@ struct config_limits {     /* every one with a default and a range */
 	uint64_t link_age_ms;          /* renewed after: 1 h */
 	uint64_t drain_ms;             /* 30 s */
 	unsigned resets_per_second;    /* per h2 ingress connection: 100 */
+	unsigned signatures_per_second; /* per worker, by the keys role: 2000 */
 	uint64_t slots;                /* principals remembered per link: 1024 */
 	uint64_t tcp_buffer;           /* bytes buffered per direction and exchange: 256 KiB */
 	uint64_t clock_skew_ms;        /* a certificate is good for so long after its end: 0 */
@@ -180,8 +181,9 @@ struct config {
 		unsigned at;           /* per cent of a certificate's life */
 		bool new_key;          /* with a new key each time */
 	} renewal;
-	char *state_dir;       /* what must survive a restart: severed peers, CRLs that came over links */
+	char *state_dir;       /* what must survive a restart: severed peers, CRLs that came over links; default: "state" beside journal.directory */
 	char *policy_dir;      /* "policy.d" beside the file */
+	char *peers_dir;       /* each *.conf in it is one more element of "peers"; NULL: none */
 	unsigned workers;      /* 0: one per core, resolved by config_load */
 	char *log_level;
 	char *user_prefix;     /* roles run as <prefix><role> users when root: "sallyport-" */
@@ -205,11 +207,30 @@ struct config {
  */
 struct config *config_load(const char *path, struct errs *errs);
 void config_free(struct config *c);
+/* The same without a look at any file that it names; what comes from those is NULL. NULL: it has faults. */
+struct config *config_load_shape(const char *path);
 /* The domain of a file that may have faults elsewhere: mem_free(); NULL when it cannot be parsed or has none. */
 char *config_peek_domain(const char *path);
 
 /* Rules of the files *.conf in policy_dir, in file-name order, compiled against the services. Returns 0 and the image, or -1. */
 int config_policy_compile(const struct config *c, uint64_t generation, struct buf *image, struct errs *errs);
+
+/*
+ * The same as config_load(), as if peers_dir had no file called "without" (NULL: all of it): what would a configuration be without that peer?
+ */
+struct config *config_load_without(const char *path, const char *without, struct errs *errs);
+/* The peers that a configuration names, as they are written; whatever else is wrong with it, and without looking at any file of theirs. Texts die with the call. */
+struct config_written_peer {
+	const char *name, *domain, *bundle; /* NULL: not written, or no text */
+	const char *file;              /* where the entry stands */
+	unsigned line;
+	bool listed;                   /* in a file of peers_dir */
+};
+typedef void config_written_peer_fn(void *ctx, const struct config_written_peer *p);
+/* 0, or -1 with the fault that hinders. */
+int config_peek_peers(const char *path, config_written_peer_fn *on_peer, void *ctx, struct errs *errs);
+/* The option "peers_dir" with the configuration's directory before it, or NULL: not written, or no configuration. mem_free(). */
+char *config_peek_peers_dir(const char *path);
 
 /* The image that other roles get: no pointers; validated on decode (a damaged image gives NULL). */
 void config_encode(const struct config *c, struct buf *out);
@@ -221,6 +242,13 @@ struct config *config_decode(const void *image, size_t len, const char **why);
  * the newer one afterwards, whatever else differs, by the peers' domains. A peer that "from" does not have is marked removed in live.
  */
 void config_take_trust(struct config *live, struct config *from);
+/*
+ * The running config again, with its certificates, bundles and CRLs read anew from their files. NULL with faults (errs); nothing else of the configuration
+ * is looked at, so that a file in the middle of being edited hinders no renewal.
+ */
+struct config *config_reread_trust(const struct config *running, struct errs *errs);
+/* Calls fn for each file that config_reread_trust() reads, private keys included, and not those in tokens. */
+void config_trust_files(const struct config *c, void (*fn)(void *ctx, const char *path), void *ctx);
 
 /* Every option with its effective value, in libconfig syntax (for "config dump"). */
 void config_dump(const struct config *c, struct buf *out);

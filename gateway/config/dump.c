@@ -204,6 +204,10 @@ dump_all(const struct dump *d, const struct config *c, unsigned depth)
 			begin_option(d, o->name, depth, &first);
 			put_groups(d, o, (const char *)(c->peers + 1), c->npeers - 1, depth);
 			end_option(d);
+		} else if (!d->json && o->off == offsetof(struct config, peers_dir) && o->type == OPTION_FILE) {
+			/* Its entries are dumped with the others; read again, they would be there twice. */
+			if (c->peers_dir)
+				buf_printf(d->out, "# peers_dir = \"%s\": its entries stand below\n", c->peers_dir);
 		} else if (!(o->flags & OPTION_DERIVED)) {
 			dump_option(d, o, c, depth, &first);
 		}

@@ -43,6 +43,8 @@ enum option_type {          /* the member's C type, and what is written in the f
 #define OPTION_DERIVED 2u   /* no option: set by the loader */
 #define OPTION_NUMBER_OK 4u /* a text that may also be written as an integer */
 #define OPTION_TRUST 16u    /* trust material: exchanged in running processes, see config_take_trust() */
+#define OPTION_MORE 32u     /* a list: the elements of the list "NAME" OPTION_MORE_SUFFIX are its, too; config.c makes that one of a directory's files */
+#define OPTION_MORE_SUFFIX "*"
 #define OPTION_LATE 8u      /* its default depends on others: the checker sets it where the member is 0; def is the commonest */
 
 struct option_name {

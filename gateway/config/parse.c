@@ -424,32 +424,56 @@ read_element(struct parse *ps, config_setting_t *e, const struct option *o, void
 	return true;
 }
 
-static void
-read_list(struct parse *ps, config_setting_t *s, const struct option *o, void *base)
+/* The list that a directory's files make, or NULL. */
+static config_setting_t *
+more_of(config_setting_t *group, const struct option *o)
 {
-	int n = list_length(ps, s, o, !o->group->scalar);
+	char name[64];
+
+	if (!(o->flags & OPTION_MORE))
+		return NULL;
+	snprintf(name, sizeof(name), "%s" OPTION_MORE_SUFFIX, o->name);
+	return config_setting_get_member(group, name);
+}
+
+/* s, more: either may be NULL. */
+static void
+read_list(struct parse *ps, config_setting_t *s, config_setting_t *more, const struct option *o, void *base)
+{
+	int n = s ? list_length(ps, s, o, !o->group->scalar) : 0, m = more ? list_length(ps, more, o, true) : 0;
 	size_t *count = option_count(o, base);
 	char *array = option_array(o, base);
 
-	if (n <= 0)
+	n = n < 0 ? 0 : n;
+	m = m < 0 ? 0 : m;
+	if (o->max && (uint64_t)n + (uint64_t)m > o->max) {
+		parse_fault(ps, more, "\"%s\" has %d elements with those in files; at most %" PRIu64 " are possible", o->name, n + m, o->max);
+		return;
+	}
+	if (n + m == 0)
 		return;
 	/* An OPTION_FIRST row before this one has left room. */
 	if (!array) {
-		array = mem_array((size_t)n, o->group->size);
+		array = mem_array((size_t)n + (size_t)m, o->group->size);
 		option_set_array(o, base, array);
 	}
-	for (int i = 0; i < n; i++)
-		if (read_element(ps, config_setting_get_elem(s, (unsigned)i), o, array + *count * o->group->size))
+	for (int i = 0; i < n + m; i++) {
+		config_setting_t *e = i < n ? config_setting_get_elem(s, (unsigned)i) : config_setting_get_elem(more, (unsigned)(i - n));
+
+		if (read_element(ps, e, o, array + *count * o->group->size))
 			++*count;
+	}
 }
 
 /* o[1] is the row of the list. */
 static void
 read_first(struct parse *ps, config_setting_t *s, const struct option *o, void *base)
 {
-	config_setting_t *rest = config_setting_get_member(config_setting_parent(s), o[1].name);
+	config_setting_t *rest = config_setting_get_member(config_setting_parent(s), o[1].name), *more = more_of(config_setting_parent(s), &o[1]);
 	int n = rest && config_setting_is_list(rest) ? config_setting_length(rest) : 0;
 	void *array;
+
+	n += more && config_setting_is_list(more) ? config_setting_length(more) : 0;
 
 	if (config_setting_type(s) != CONFIG_TYPE_GROUP) {
 		wrong_type(ps, s, o);
@@ -503,7 +527,7 @@ read_option(struct parse *ps, config_setting_t *s, const struct option *o, void 
 	case OPTION_TEXTS: read_texts(ps, s, o, base); return;
 	case OPTION_SET:
 	case OPTION_SET8: read_set(ps, s, o, base); return;
-	case OPTION_LIST: read_list(ps, s, o, base); return;
+	case OPTION_LIST: read_list(ps, s, more_of(config_setting_parent(s), o), o, base); return;
 	case OPTION_FIRST: read_first(ps, s, o, base); return;
 	case OPTION_GROUP:
 		if (type == CONFIG_TYPE_GROUP) {
@@ -537,7 +561,9 @@ static bool
 is_option(const struct option_group *g, const char *name)
 {
 	for (size_t i = 0; i < g->nrows; i++)
-		if (!(g->rows[i].flags & OPTION_DERIVED) && !strcmp(g->rows[i].name, name))
+		if (!(g->rows[i].flags & OPTION_DERIVED) && !strncmp(g->rows[i].name, name, strlen(g->rows[i].name)) &&
+		    (!strcmp(name + strlen(g->rows[i].name), "") ||
+			((g->rows[i].flags & OPTION_MORE) && !strcmp(name + strlen(g->rows[i].name), OPTION_MORE_SUFFIX))))
 			return true;
 	return false;
 }
@@ -567,6 +593,8 @@ parse_group(struct parse *ps, config_setting_t *group, const struct option_group
 			parse_fault(ps, group, "%s has no \"%s\"; add it", g->name, o->name);
 		if (o->type == OPTION_GROUP)
 			parse_defaults(ps, o->group, option_at(o, base));
+		else if (more_of(group, o))
+			read_list(ps, NULL, more_of(group, o), o, base);
 		else
 			put_default(ps, o, base);
 	}

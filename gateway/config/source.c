@@ -6,6 +6,7 @@
  */
 #include "gateway/config/source.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -20,6 +21,7 @@
 #define NESTING_MAX 32
 #define INCLUDE_MAX 8     /* levels */
 #define INCLUDED_MAX 1000 /* files */
+#define LISTED_MAX 256    /* files of a list that is a directory */
 
 /* ---- reading ---- */
 
@@ -467,6 +469,98 @@ source_read(struct source *s, const char *path, const char *name, size_t max, st
 	rc = scan_file(&outer, path, name);
 	mem_free(root);
 	return rc;
+}
+
+/* ---- lists that are directories ---- */
+
+static int
+by_bytes(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* The names of DIR/*.conf, sorted; -1 with errno. */
+static int
+list_dir(const char *dir, const char *skip, char ***names, size_t *n)
+{
+	DIR *d = opendir(dir);
+	size_t cap = 0;
+
+	if (!d)
+		return errno == ENOENT ? 0 : -1;
+	for (struct dirent *e; (e = readdir(d)) != NULL && *n <= LISTED_MAX;) {
+		size_t len = strlen(e->d_name);
+
+		if (e->d_name[0] == '.' || len < 6 || strcmp(e->d_name + len - 5, ".conf") != 0 || (skip && !strcmp(e->d_name, skip)))
+			continue;
+		mem_grow(names, &cap, *n + 1, sizeof(**names));
+		(*names)[(*n)++] = mem_strdup(e->d_name);
+	}
+	closedir(d);
+	if (*n > 0)
+		qsort(*names, *n, sizeof(**names), by_bytes);
+	return 0;
+}
+
+/* Blanks and comments lead to what? */
+static char
+first_of(const char *p)
+{
+	for (;;) {
+		p += strspn(p, " \t\r\n\f\v");
+		if (*p == '#' || (p[0] == '/' && p[1] == '/'))
+			p += strcspn(p, "\n");
+		else if (p[0] == '/' && p[1] == '*' && strstr(p + 2, "*/"))
+			p = strstr(p + 2, "*/") + 2;
+		else
+			return *p;
+	}
+}
+
+static int
+add_element(struct scan *outer, const char *dir, const char *dir_name, const char *name)
+{
+	char *path = mem_printf("%s/%s", dir, name), *shown = mem_printf("%s/%s", dir_name, name);
+	size_t from = outer->source->text.len;
+	int rc = scan_file(outer, path, shown);
+
+	if (rc == 0 && first_of((const char *)outer->source->text.data + from) != '{') {
+		errs_add(outer->errs, shown, 0, "a file of this directory holds one entry: { … }");
+		rc = -1;
+	}
+	mem_free(path);
+	mem_free(shown);
+	return rc;
+}
+
+int
+source_add_list(struct source *s, const char *list, const char *dir, const char *dir_name, const char *skip, size_t max, struct errs *errs)
+{
+	struct scan outer = { .source = s, .root = dir, .max = max, .errs = errs };
+	char **names = NULL;
+	size_t n = 0;
+	int rc = 0;
+
+	if (list_dir(dir, skip, &names, &n) != 0) {
+		errs_add(errs, dir_name, 0, "cannot read this directory: %s", strerror(errno));
+		return -1;
+	}
+	if (n > LISTED_MAX) {
+		errs_add(errs, dir_name, 0, "more than %d files", LISTED_MAX);
+		rc = -1;
+	}
+	buf_printf(&s->text, "%s = (\n", list);
+	for (size_t i = 0; i < n && rc == 0; i++) {
+		if (i > 0)
+			buf_puts(&s->text, ",\n");
+		rc = add_element(&outer, dir, dir_name, names[i]);
+	}
+	buf_puts(&s->text, ");\n");
+	buf_cstr(&s->text);
+	for (size_t i = 0; i < n; i++)
+		mem_free(names[i]);
+	mem_free(names);
+	return rc == 0 ? (int)n : -1;
 }
 
 int

@@ -37,7 +37,12 @@ char *source_slurp(const char *path, size_t max, size_t *len, const char **why);
  * first fault of the file added. source_fini() in both cases.
  */
 int source_read(struct source *s, const char *path, const char *name, size_t max, struct errs *errs);
-/* The same for text in memory, in which @include is refused. */
+/*
+ * Add a list called "list", one element for each file *.conf of the directory "dir" (faults name it as "dir_name"), in bytewise order of their names, but the
+ * one called "skip" (NULL: none). A directory that does not exist has no files. How many there are, or -1 with the first fault added.
+ */
+int source_add_list(struct source *s, const char *list, const char *dir, const char *dir_name, const char *skip, size_t max, struct errs *errs);
+/* As source_read() for text in memory, in which @include is refused. */
 int source_text(struct source *s, const char *name, const char *text, size_t len, struct errs *errs);
 void source_fini(struct source *s);
 

@@ -88,6 +88,9 @@ static void
 gateway_example(void **state)
 {
 	(void)state;
+	/* As "gwctl pair accept" leaves it. */
+	fixture_write_text("peers/irs.example.conf", "{ name = \"irs\"; domain = \"irs.example\"; bundle = \"peers/irs.example.pem\";\n"
+	    "  gateways = [ \"spiffe://irs.example/gateway/dmz1\" ]; dial = [ \"203.0.113.20:443\" ]; }\n");
 	load_example("conf/sallyport.conf", "policy.d");
 }
 
