@@ -36,26 +36,47 @@ certificate_of(const char *pem)
 	return x;
 }
 
-/* In the child. Nothing is freed or wiped: the process ends. */
+/* Nothing is freed or wiped: the process ends. */
+enum keyfit
+keyfit_pem(const char *certificate_pem, const char *key_pem)
+{
+	X509 *x = certificate_of(certificate_pem);
+	bool asked = false;
+	EVP_PKEY *key;
+
+	if (!x)
+		return KEYFIT_UNKNOWN;
+	key = PEM_read_bio_PrivateKey(BIO_new_mem_buf(key_pem, -1), NULL, no_passphrase, &asked);
+	if (!key)
+		return asked ? KEYFIT_ENCRYPTED : KEYFIT_NO_KEY;
+	return EVP_PKEY_eq(X509_get0_pubkey(x), key) == 1 ? KEYFIT_OK : KEYFIT_OTHER;
+}
+
+bool
+keyfit_same(const char *certificate_pem, const char *other_pem)
+{
+	X509 *a = certificate_of(certificate_pem), *b = certificate_of(other_pem);
+	bool same = a && b && EVP_PKEY_eq(X509_get0_pubkey(a), X509_get0_pubkey(b)) == 1;
+
+	X509_free(a);
+	X509_free(b);
+	return same;
+}
+
+/* In the child. */
 static enum keyfit
 compare(const char *certificate_pem, const char *key_path)
 {
 	static char text[KEY_FILE_MAX];
 	int fd = open(key_path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-	X509 *x = certificate_of(certificate_pem);
-	bool asked = false;
 	size_t len = 0;
 	ssize_t n;
-	EVP_PKEY *key;
 
-	if (fd < 0 || !x)
+	if (fd < 0)
 		return KEYFIT_UNKNOWN;
-	while (len < sizeof(text) && (n = read(fd, text + len, sizeof(text) - len)) > 0)
+	while (len < sizeof(text) - 1 && (n = read(fd, text + len, sizeof(text) - 1 - len)) > 0)
 		len += (size_t)n;
-	key = PEM_read_bio_PrivateKey(BIO_new_mem_buf(text, (int)len), NULL, no_passphrase, &asked);
-	if (!key)
-		return asked ? KEYFIT_ENCRYPTED : KEYFIT_NO_KEY;
-	return EVP_PKEY_eq(X509_get0_pubkey(x), key) == 1 ? KEYFIT_OK : KEYFIT_OTHER;
+	return keyfit_pem(certificate_pem, text);
 }
 
 enum keyfit

@@ -6,6 +6,8 @@
 #ifndef PKI_KEYFIT_H
 #define PKI_KEYFIT_H
 
+#include <stdbool.h>
+
 enum keyfit {
 	KEYFIT_OK,
 	KEYFIT_OTHER,      /* a key, but of another certificate */
@@ -16,5 +18,10 @@ enum keyfit {
 
 /* The first certificate of a PEM against the key in a file, a regular one. Blocks for about a millisecond. */
 enum keyfit keyfit_check(const char *certificate_pem, const char *key_path);
+
+/* The same of a key that is here already: for a process that may hold it for a moment and ends. */
+enum keyfit keyfit_pem(const char *certificate_pem, const char *key_pem);
+/* Are the first certificates of both for one key? */
+bool keyfit_same(const char *certificate_pem, const char *other_pem);
 
 #endif

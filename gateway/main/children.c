@@ -6,16 +6,21 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "gateway/base/clock.h"
 #include "gateway/base/log.h"
 #include "gateway/base/mem.h"
+#include "gateway/keys/proto.h"
 #include "gateway/main/listen.h"
 #include "gateway/main/note.h"
+#include "gateway/main/renew.h"
 #include "gateway/main/roles.h"
+#include "gateway/main/trust.h"
 #include "gateway/process/child.h"
+#include "gateway/process/memfd.h"
 #include "gateway/process/privs.h"
 #include "gateway/process/sandbox.h"
 #include "gateway/process/spawn.h"
@@ -245,15 +250,39 @@ config_of(const struct master *m, const struct child *c)
 	return m->current ? m->current : TAILQ_FIRST(&m->generations);
 }
 
-/* A private key is opened for the keys role and never read here. */
-static int
-open_key(const char *path)
+/* A private key is opened for the keys role and never read here. Its certificate goes along: it says what a renewal may ask for. */
+static void
+send_key(struct parcel *p, enum keys_number number, const char *path, const char *certificate_pem)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	int key = -1, certificate = -1;
 
-	if (fd < 0)
+	if (!path)
+		return;
+	key = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	if (key < 0)
 		log_error("%s: cannot open the private key: %m", path);
-	return fd;
+	if (certificate_pem) {
+		certificate = memfd_sealed("sallyport-certificate", certificate_pem, strlen(certificate_pem));
+		if (certificate < 0)
+			log_error("no memory for a certificate: %m");
+	}
+	parcel_add(p, ROLE_FD_KEY, number, number, key);
+	parcel_add(p, ROLE_FD_KEY_CERT, number, number, certificate);
+	parcel_flush(p);
+	if (key >= 0)
+		close(key);
+	if (certificate >= 0)
+		close(certificate);
+}
+
+void
+children_send_keys(struct master *m, struct child *c, const struct config *config)
+{
+	struct parcel p = { .m = m, .to = c };
+
+	send_key(&p, KEYS_IDENTITY, config->identity.key, config->identity.certificate_pem);
+	send_key(&p, KEYS_INSIDE, config->inside.key, config->inside.certificate_pem);
+	send_key(&p, KEYS_ENROL, config->enrol.key, config->enrol.certificate_pem);
 }
 
 static void
@@ -263,7 +292,6 @@ set_up(struct master *m, struct child *c)
 	struct parcel p = { .m = m, .to = c };
 	struct dead_ring *d;
 	struct child *o;
-	int key[2] = { -1, -1 };
 
 	parcel_add(&p, ROLE_FD_CONFIG, 0, 0, g->config_fd);
 	if (c->role != ROLE_KEYS)
@@ -282,12 +310,7 @@ set_up(struct master *m, struct child *c)
 		}
 		break;
 	case ROLE_KEYS:
-		key[0] = open_key(g->config->identity.key);
-		parcel_add(&p, ROLE_FD_KEY, 0, 0, key[0]);
-		if (g->config->inside.key) {
-			key[1] = open_key(g->config->inside.key);
-			parcel_add(&p, ROLE_FD_KEY, 1, 1, key[1]);
-		}
+		children_send_keys(m, c, g->config);
 		break;
 	case ROLE_JOURNAL:
 		parcel_add(&p, ROLE_FD_RING, ROLE_MASTER << 8, 0, m->ring_fd);
@@ -304,9 +327,6 @@ set_up(struct master *m, struct child *c)
 		break;
 	}
 	parcel_flush(&p);
-	for (int i = 0; i < 2; i++)
-		if (key[i] >= 0)
-			close(key[i]);
 	if (c->role != ROLE_JOURNAL && c->ring_fd >= 0 && children_running(m->journal))
 		send_one_fd(m, m->journal, ROLE_FD_RING, channel_arg(c), c->instance, c->ring_fd);
 }
@@ -325,6 +345,7 @@ go(struct master *m, struct child *c)
 	struct dead_ring *d;
 	struct role_go data = {
 		.index = c->index, .count = g->nworkers, .instance = c->instance, .generation = g->number, .run = m->run,
+		.signatures_per_s = g->config->limits.signatures_per_second, .restarts = c->restarts,
 	};
 
 	c->state = CHILD_STARTING;
@@ -334,6 +355,8 @@ go(struct master *m, struct child *c)
 	if (c->role == ROLE_JOURNAL)
 		TAILQ_FOREACH(d, &m->dead_rings, next)
 			tell_dead(m, d);
+	if (c->role == ROLE_WORKER)
+		trust_greet(m, c);
 }
 
 /* Workers accept nothing before it can be signed for and recorded. */
@@ -387,12 +410,28 @@ schedule_restart(struct child *c, uint64_t now)
 		c->backoff_ms = BACKOFF_MAX_MS;
 }
 
+/* The ca role has its CA's directory and nothing else. Without it, it says so to whoever asks. */
+static int
+open_store(const struct config *c, uid_t uid)
+{
+	int fd = open(c->ca.store, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct stat st;
+
+	if (fd < 0)
+		log_error("%s: cannot open the CA's directory: %m", c->ca.store);
+	else if (fstat(fd, &st) == 0 && st.st_uid != uid)
+		log_error("%s: the CA's directory belongs to uid %u; give it to the ca role with \"chown -R %u %s\"", c->ca.store, (unsigned)st.st_uid,
+		    (unsigned)uid, c->ca.store);
+	return fd;
+}
+
 void
 children_start(struct master *m, struct child *c)
 {
 	struct spawn s = {
 		.role = c->role, .index = c->index, .dir_fd = c->role == ROLE_JOURNAL ? m->journal_dir_fd : -1,
 	};
+	int store = -1;
 	const struct generation *g = config_of(m, c);
 	char why[512], ident[32];
 	int channel;
@@ -412,7 +451,9 @@ children_start(struct master *m, struct child *c)
 		s.drop = true;
 		c->uid = s.uid;
 	}
-	if (c->role == ROLE_WORKER || c->role == ROLE_CONTROL) {
+	if (c->role == ROLE_CA)
+		s.dir_fd = store = open_store(g->config, c->uid);
+	if (c->role == ROLE_WORKER || c->role == ROLE_CONTROL || c->role == ROLE_CA) {
 		c->ring_fd = ring_create((size_t)g->config->journal.ring_bytes);
 		if (c->ring_fd < 0) {
 			log_error("no memory for the ring of %s: %m", children_ident(c, ident));
@@ -420,6 +461,8 @@ children_start(struct master *m, struct child *c)
 		}
 	}
 	c->pid = spawn_role(&s, m->self_fd, &channel);
+	if (store >= 0)
+		close(store);
 	if (c->pid < 0) {
 		log_error("cannot start %s: %m", children_ident(c, ident));
 		goto failed;
@@ -699,6 +742,26 @@ on_message(struct master *m, struct child *c, struct ipc_msg *msg)
 			children_kill(m, o, "keys-abuse");
 		}
 		return;
+	case ROLE_MSG_KEYS_RATE:
+		if (c->role != ROLE_KEYS || !c->gen)
+			break;
+		if (msg->arg < c->gen->nworkers)
+			note_alert(m, c->gen->workers[msg->arg], "signature-rate", "asks for more than limits.signatures_per_second");
+		return;
+	case ROLE_MSG_NEW_CRL:
+	case ROLE_MSG_WANT_CALLER:
+	case ROLE_MSG_FOUND_CALLER:
+		if (c->role != ROLE_WORKER || !trust_on_worker(m, c, msg))
+			break;
+		return;
+	case ROLE_MSG_RENEWED:
+		if (c->role != ROLE_WORKER || !renew_on_certificate(m, c, msg))
+			break;
+		return;
+	case ROLE_MSG_NEW_KEY:
+		if (c->role != ROLE_KEYS || !renew_on_key(m, c, msg))
+			break;
+		return;
 	case ROLE_MSG_DRAINED:
 		if (c->role != ROLE_WORKER || (c->state != CHILD_DRAINING && c->state != CHILD_STOPPING))
 			break;
@@ -711,10 +774,27 @@ on_message(struct master *m, struct child *c, struct ipc_msg *msg)
 			break;
 		master_on_control(m, c, msg);
 		return;
+	case ROLE_MSG_SEVER:
+	case ROLE_MSG_RESTORE:
+		if (c->role != ROLE_CONTROL || msg->len <= sizeof(instance) || msg->len > 512)
+			break;
+		trust_on_sever(m, instance, (const char *)msg->data + sizeof(instance), msg->len - sizeof(instance), msg->type == ROLE_MSG_SEVER);
+		return;
 	default:
 		break;
 	}
 	children_kill(m, c, "bad-message");
+}
+
+/* Descriptors come from two roles, one each, with these. */
+static bool
+may_bring(const struct child *c, const struct ipc_msg *msg)
+{
+	if (msg->nfds != 1)
+		return false;
+	if (c->role == ROLE_KEYS)
+		return msg->type == ROLE_MSG_NEW_KEY;
+	return c->role == ROLE_WORKER && (msg->type == ROLE_MSG_NEW_CRL || msg->type == ROLE_MSG_FOUND_CALLER || msg->type == ROLE_MSG_RENEWED);
 }
 
 static void
@@ -743,12 +823,13 @@ on_channel(struct source *s, uint32_t events)
 				c->kill_ms = clock_mono_ms() + 500;
 			return;
 		}
-		if (r < 0 || msg.nfds > 0 || c->killed_for) {
+		if (r < 0 || (msg.nfds > 0 && !may_bring(c, &msg)) || c->killed_for) {
 			if (r > 0)
 				ipc_msg_close(&msg);
 			children_kill(m, c, "bad-message");
 			continue;
 		}
 		on_message(m, c, &msg);
+		ipc_msg_close(&msg);
 	}
 }

@@ -28,7 +28,9 @@
 #include "gateway/main/note.h"
 #include "gateway/main/notify.h"
 #include "gateway/main/reload.h"
+#include "gateway/main/state.h"
 #include "gateway/main/status.h"
+#include "gateway/main/trust.h"
 #include "gateway/process/privs.h"
 #include "gateway/process/spawn.h"
 
@@ -324,13 +326,13 @@ open_control(struct master *m, const struct config *c)
 static int
 check_users(const struct master *m, const struct config *c)
 {
-	static const unsigned roles[] = { ROLE_KEYS, ROLE_JOURNAL, ROLE_CONTROL, ROLE_WORKER, PRIVS_POLICY };
+	static const unsigned roles[] = { ROLE_KEYS, ROLE_JOURNAL, ROLE_CONTROL, ROLE_WORKER, ROLE_CA, PRIVS_POLICY };
 	char why[512];
 	uid_t uid;
 	gid_t gid;
 
 	for (size_t i = 0; m->root && i < sizeof(roles) / sizeof(roles[0]); i++)
-		if (privs_lookup(c->user_prefix, roles[i], &uid, &gid, why, sizeof(why)) < 0) {
+		if ((roles[i] != ROLE_CA || c->ca.store) && privs_lookup(c->user_prefix, roles[i], &uid, &gid, why, sizeof(why)) < 0) {
 			log_error("%s", why);
 			return -1;
 		}
@@ -370,6 +372,15 @@ shed_capabilities(const struct master *m)
 	data[0].permitted = data[0].effective = have[0].permitted & keep;
 	if (syscall(SYS_capset, &head, data) < 0)
 		log_warn("capabilities cannot be shed: %m");
+}
+
+static int
+open_state(struct master *m, const struct config *c)
+{
+	m->keep = state_open(c->state_dir);
+	if (!m->keep)
+		log_error("%s: cannot use the directory for what survives a restart (state_dir): %m", c->state_dir);
+	return m->keep ? 0 : -1;
 }
 
 static int
@@ -440,7 +451,7 @@ start(struct master *m)
 		make_dir(dir, 0755);
 	}
 	mem_free(dir);
-	if (check_users(m, c) < 0 || lock(m, c) < 0 || open_journal_dir(m, c) < 0 || open_control(m, c) < 0 || make_ring(m, c) < 0)
+	if (check_users(m, c) < 0 || lock(m, c) < 0 || open_journal_dir(m, c) < 0 || open_state(m, c) < 0 || open_control(m, c) < 0 || make_ring(m, c) < 0)
 		return -1;
 	shed_capabilities(m);
 	return 0;
@@ -479,6 +490,7 @@ loop(struct master *m)
 		next = reload_tick(m, now);
 		next = master_tick_min(next, children_tick(m, now));
 		next = master_tick_min(next, expiry_tick(m, now));
+		next = master_tick_min(next, trust_tick(m, now));
 		go_on_stopping(m);
 		if (m->quit)
 			break;
@@ -512,7 +524,7 @@ finish(struct master *m)
 	while ((g = TAILQ_FIRST(&m->generations))) {
 		TAILQ_REMOVE(&m->generations, g, next);
 		config_free(g->config);
-		buf_fini(&g->image);
+		buf_fini(&g->frame);
 		mem_free(g->workers);
 		close(g->config_fd);
 		mem_free(g);
@@ -522,6 +534,8 @@ finish(struct master *m)
 		close(d->fd);
 		mem_free(d);
 	}
+	trust_fini(m->watch);
+	state_close(m->keep);
 	listen_free(m->listen);
 	ring_unmap(m->ring);
 	if (m->pid_written)
@@ -534,7 +548,7 @@ master_run(const struct master_options *o)
 	struct master m = {
 		.config_path = o->config_path, .pid_file = o->pid_file, .ready_fd = o->ready_fd,
 		.epoll = -1, .self_fd = -1, .lock_fd = -1, .wake_fd = -1, .journal_dir_fd = -1, .control_fd = -1,
-		.policy_fd = -1, .ring_fd = -1, .log_level = -1,
+		.policy_fd = -1, .ring_fd = -1, .log_level = -1, .new_key = { -1, -1, -1 },
 	};
 
 	TAILQ_INIT(&m.children);

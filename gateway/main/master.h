@@ -82,10 +82,11 @@ struct generation {
 	TAILQ_ENTRY(generation) next;
 	uint32_t number;
 	struct config *config;       /* owned */
-	struct buf image;            /* as encoded: equal images need no new workers */
-	int config_fd;               /* sealed, the same bytes */
+	struct buf frame;            /* config_encode_frame(): equal ones need no new processes */
+	int config_fd;               /* sealed: config_encode() */
 	int policy_fd;               /* borrowed: what its workers start with until it is current; then -1, and master's */
 	struct child *keys;
+	struct child *ca;            /* NULL: no CA here */
 	struct child **workers;
 	unsigned nworkers;
 	bool draining;
@@ -101,6 +102,10 @@ struct dead_ring {
 
 struct listen_store;
 struct reload;
+struct state;
+struct watch;
+
+#define MASTER_KEYS 3              /* enum keys_number */
 
 struct master {
 	const char *config_path;
@@ -121,6 +126,11 @@ struct master {
 	char policy_digest[65];
 	struct listen_store *listen;
 	struct reload *reload;
+	struct state *keep;          /* state_dir; NULL before the first config */
+	struct watch *watch;         /* files of certificates; trust.c's. NULL before the first generation */
+	int new_key[MASTER_KEYS];    /* private keys that the keys role made for a renewal, sealed; -1 */
+	uint64_t crl_ms;             /* when a CRL was last written, and whose */
+	char crl_domain[256];
 	uint64_t expiry_ms;          /* when our certificates' ends are looked at next; 0: not yet set */
 	struct ring *ring;           /* producer 0; NULL before the first config */
 	int ring_fd;

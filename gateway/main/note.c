@@ -2,6 +2,7 @@
 #include "gateway/main/note.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "gateway/base/clock.h"
 #include "gateway/base/log.h"
@@ -75,6 +76,31 @@ note_generation(struct master *m, bool taken, const char *reason, const char *de
 	audit_event_str(&e, AUDIT_F_REASON, reason);
 	audit_event_u64(&e, AUDIT_F_GENERATION, m->policy_generation);
 	audit_event_str(&e, AUDIT_F_DIGEST, m->policy_digest);
+	audit_event_str(&e, AUDIT_F_DETAIL, detail);
+	end(m, &e);
+}
+
+void
+note_peer(struct master *m, const char *peer, const char *what)
+{
+	struct audit_event e;
+
+	if (!begin(m, &e, AUDIT_ALERT))
+		return;
+	audit_event_str(&e, AUDIT_F_REASON, what);
+	audit_event_str(&e, AUDIT_F_PEER, peer);
+	end(m, &e);
+}
+
+void
+note_renewal(struct master *m, const char *what, const char *detail)
+{
+	struct audit_event e;
+
+	if (!begin(m, &e, AUDIT_GENERATION))
+		return;
+	audit_event_str(&e, AUDIT_F_VERDICT, strcmp(what, "renewed") ? "deny" : "allow");
+	audit_event_str(&e, AUDIT_F_REASON, what);
 	audit_event_str(&e, AUDIT_F_DETAIL, detail);
 	end(m, &e);
 }

@@ -12,4 +12,9 @@ void note_alert(struct master *m, const struct child *c, const char *reason, con
 /* A config or policy generation was taken ("allow") or refused ("deny"). detail may be NULL. */
 void note_generation(struct master *m, bool taken, const char *reason, const char *detail);
 
+/* An operator's or the gateway's own act upon a peer: "severed", "restored". */
+void note_peer(struct master *m, const char *peer, const char *what);
+/* A certificate of ours was renewed, or could not be: principal, what, detail. */
+void note_renewal(struct master *m, const char *what, const char *detail);
+
 #endif

@@ -15,7 +15,10 @@
 #include "gateway/main/listen.h"
 #include "gateway/main/note.h"
 #include "gateway/main/notify.h"
+#include "gateway/main/renew.h"
+#include "gateway/main/state.h"
 #include "gateway/main/status.h"
+#include "gateway/main/trust.h"
 #include "gateway/process/memfd.h"
 
 #define POLICY_IMAGE_MAX (1024UL * 1024 * 1024)
@@ -163,14 +166,18 @@ static struct generation *
 generation_new(struct master *m, struct config **c)
 {
 	struct generation *g = mem_zalloc(sizeof(*g));
+	struct buf image;
 
 	g->config = *c;
 	*c = NULL;
 	g->number = ++m->last_generation;
 	g->since_ms = clock_mono_ms();
-	buf_init(&g->image, 0);
-	config_encode(g->config, &g->image);
-	g->config_fd = memfd_sealed("sallyport-config", g->image.data, g->image.len);
+	buf_init(&g->frame, 0);
+	config_encode_frame(g->config, &g->frame);
+	buf_init(&image, 0);
+	config_encode(g->config, &image);
+	g->config_fd = memfd_sealed("sallyport-config", image.data, image.len);
+	buf_fini(&image);
 	g->nworkers = g->config->workers;
 	g->workers = mem_array(g->nworkers, sizeof(struct child *));
 	TAILQ_INSERT_HEAD(&m->generations, g, next);
@@ -201,7 +208,7 @@ generation_free(struct master *m, struct generation *g)
 	if (g->config_fd >= 0)
 		close(g->config_fd);
 	config_free(g->config);
-	buf_fini(&g->image);
+	buf_fini(&g->frame);
 	mem_free(g->workers);
 	mem_free(g);
 }
@@ -213,6 +220,8 @@ generation_drain(struct master *m, struct generation *g)
 	g->draining = true;
 	g->since_ms = clock_mono_ms();
 	g->keys->wanted = false;
+	if (g->ca)
+		children_stop(m, g->ca, 2000);
 	for (unsigned i = 0; i < g->nworkers; i++)
 		children_drain(m, g->workers[i], g->config->limits.drain_ms);
 }
@@ -255,6 +264,8 @@ check_unchanged(const struct config *old, const struct config *new, struct errs 
 		errs_add(errs, new->file, 0, text, "journal.directory", old->journal.directory);
 	if (!same_text(old->control.socket, new->control.socket))
 		errs_add(errs, new->file, 0, text, "control.socket", old->control.socket);
+	if (!same_text(old->state_dir, new->state_dir))
+		errs_add(errs, new->file, 0, text, "state_dir", old->state_dir);
 	if (!same_text(old->user_prefix, new->user_prefix))
 		errs_add(errs, new->file, 0, text, "user_prefix", old->user_prefix);
 }
@@ -262,12 +273,13 @@ check_unchanged(const struct config *old, const struct config *new, struct errs 
 void
 reload_check_keys(const struct config *c, struct errs *errs)
 {
-	const char *const keys[] = { c->identity.key, c->inside.key };
+	const char *const keys[] = { c->identity.key, c->inside.key, c->enrol.key };
 
-	for (int i = 0; i < 2; i++) {
-		int fd = keys[i] ? open(keys[i], O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK) : -1;
+	for (int i = 0; i < 3; i++) {
+		bool token = keys[i] && !strncmp(keys[i], "pkcs11:", 7);
+		int fd = keys[i] && !token ? open(keys[i], O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK) : -1;
 
-		if (keys[i] && fd < 0)
+		if (keys[i] && !token && fd < 0)
 			errs_add(errs, c->file, 0, "cannot open the private key \"%s\": %s", keys[i], strerror(errno));
 		if (fd >= 0)
 			close(fd);
@@ -282,6 +294,14 @@ reload_first(struct master *m)
 	struct errs errs;
 	struct config *c;
 
+	/* A replacement of a certificate and its key that a crash cut in two must not keep us from starting. */
+	c = config_load_shape(m->config_path);
+	if (c) {
+		renew_recover(c->identity.certificate, c->identity.key);
+		renew_recover(c->inside.certificate, c->inside.key);
+		renew_recover(c->enrol.certificate, c->enrol.key);
+		config_free(c);
+	}
 	errs_init(&errs);
 	c = config_load(m->config_path, &errs);
 	if (c)
@@ -426,6 +446,10 @@ start_generation(struct master *m)
 	for (unsigned i = 0; i < g->nworkers; i++)
 		g->workers[i] = children_add(m, ROLE_WORKER, i, g);
 	children_start(m, g->keys);
+	if (g->config->ca.store) {
+		g->ca = children_add(m, ROLE_CA, 0, g);
+		children_start(m, g->ca);
+	}
 	for (unsigned i = 0; i < g->nworkers; i++)
 		children_start(m, g->workers[i]);
 	r->state = RELOAD_STARTING;
@@ -436,9 +460,9 @@ static void
 compiled(struct master *m)
 {
 	struct reload *r = m->reload;
-	struct buf image;
+	struct buf frame;
 	int fd = compile_take(r->compile, &r->errs);
-	bool same;
+	bool same, trust = false;
 
 	compile_free(r->compile);
 	r->compile = NULL;
@@ -459,17 +483,30 @@ compiled(struct master *m)
 		refused(m, "policy");
 		return;
 	}
-	buf_init(&image, 0);
-	config_encode(r->config, &image);
-	same = m->current && image.len == m->current->image.len && !memcmp(image.data, m->current->image.data, image.len);
-	buf_fini(&image);
+	if (trust_complete(m, r->config, &r->errs) < 0) { /* now: a peer may have been severed while the policy was compiled */
+		refused(m, "state");
+		return;
+	}
+	buf_init(&frame, 0);
+	config_encode_frame(r->config, &frame);
+	same = m->current && frame.len == m->current->frame.len && !memcmp(frame.data, m->current->frame.data, frame.len);
+	buf_fini(&frame);
 	if (!same) {
 		start_generation(m);
 		return;
 	}
+	if (!trust_same(r->config, m->current->config)) {
+		trust = true;
+		if (trust_swap(m, &r->config) < 0) {
+			errs_add(&r->errs, NULL, 0, "no memory for the config's image: %s", strerror(errno));
+			refused(m, "memory");
+			return;
+		}
+	}
+	trust_loaded(m);
 	take_policy(m);
 	children_broadcast(m, ROLE_WORKER, ROLE_MSG_POLICY, 0, NULL, 0, &m->policy_fd, 1);
-	done(m, "policy");
+	done(m, trust ? "trust" : "policy");
 }
 
 void
@@ -515,6 +552,10 @@ commit(struct master *m)
 		if (old->config->control.mode != g->config->control.mode || !same_text(old->config->control.group, g->config->control.group))
 			log_warn("control.mode and control.group take effect when sallyportd is restarted");
 	}
+	if (first)
+		trust_loaded(m);
+	else
+		trust_current(m);
 	done(m, first ? "start" : "config");
 	if (first)
 		master_started(m);

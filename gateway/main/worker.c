@@ -186,6 +186,10 @@ static void on_master(void *ctx, unsigned what)
 			log_set_level((enum log_level)m.arg);
 			break;
 		case ROLE_MSG_CHANNEL_GONE:
+		case ROLE_MSG_TRUST:
+		case ROLE_MSG_CRL:
+		case ROLE_MSG_CALLER_WANTED:
+		case ROLE_MSG_CALLER:
 			break;
 		default:
 			log_fatal("message %u from master is none of a worker's", m.type);

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/main/state.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "gateway/base/mem.h"
+#include "gateway/base/spiffe.h"
+#include "pki/svid.h"
+
+struct state {
+	int dir, severed, crl;
+};
+
+static int
+open_dir(int at, const char *path)
+{
+	int fd;
+
+	if (mkdirat(at, path, 0700) < 0 && errno != EEXIST)
+		return -1;
+	fd = openat(at, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd >= 0)
+		fsync(at == AT_FDCWD ? fd : at);
+	return fd;
+}
+
+struct state *
+state_open(const char *path)
+{
+	struct state *s = mem_zalloc(sizeof(*s));
+
+	s->severed = s->crl = -1;
+	s->dir = open_dir(AT_FDCWD, path);
+	if (s->dir >= 0)
+		s->severed = open_dir(s->dir, "severed");
+	if (s->severed >= 0)
+		s->crl = open_dir(s->dir, "crl");
+	if (s->crl < 0) {
+		int e = errno;
+
+		state_close(s);
+		errno = e;
+		return NULL;
+	}
+	return s;
+}
+
+void
+state_close(struct state *s)
+{
+	if (!s)
+		return;
+	if (s->dir >= 0)
+		close(s->dir);
+	if (s->severed >= 0)
+		close(s->severed);
+	if (s->crl >= 0)
+		close(s->crl);
+	mem_free(s);
+}
+
+int
+state_severed(const struct state *s, const char *domain)
+{
+	if (faccessat(s->severed, domain, F_OK, 0) == 0)
+		return 1;
+	return errno == ENOENT ? 0 : -1;
+}
+
+int
+state_set_severed(struct state *s, const char *domain, bool severed)
+{
+	int fd, r;
+
+	if (!spiffe_domain_valid(domain, strlen(domain))) {
+		errno = EINVAL;
+		return -1;
+	}
+	if (!severed) {
+		if (unlinkat(s->severed, domain, 0) < 0 && errno != ENOENT)
+			return -1;
+		return fsync(s->severed);
+	}
+	fd = openat(s->severed, domain, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return -1;
+	r = fsync(fd);
+	close(fd);
+	return r < 0 ? -1 : fsync(s->severed);
+}
+
+/* All of "from" into a new file, which replaces nothing yet. */
+static int
+copy(int at, const char *name, int from, size_t max, mode_t mode)
+{
+	struct stat st;
+	off_t off = 0;
+	int fd, e;
+
+	if (fstat(from, &st) < 0)
+		return -1;
+	if (!S_ISREG(st.st_mode) || st.st_size <= 0 || (size_t)st.st_size > max) {
+		errno = EFBIG;
+		return -1;
+	}
+	if (unlinkat(at, name, 0) < 0 && errno != ENOENT)
+		return -1;
+	fd = openat(at, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
+	if (fd < 0)
+		return -1;
+	while (off < st.st_size) {
+		ssize_t n = sendfile(fd, from, &off, (size_t)(st.st_size - off));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0) {
+			e = n < 0 ? errno : EIO;
+			goto failed;
+		}
+	}
+	if (fsync(fd) == 0)
+		return fd;
+	e = errno;
+failed:
+	close(fd);
+	unlinkat(at, name, 0);
+	errno = e;
+	return -1;
+}
+
+int
+state_put_crl(struct state *s, const char *domain, int fd)
+{
+	char *new;
+	int r, copied;
+
+	if (!spiffe_domain_valid(domain, strlen(domain))) {
+		errno = EINVAL;
+		return -1;
+	}
+	new = mem_printf("%s.new", domain);
+	copied = copy(s->crl, new, fd, SVID_CRL_MAX, 0600);
+	r = copied < 0 ? -1 : renameat(s->crl, new, s->crl, domain);
+	if (copied >= 0)
+		close(copied);
+	if (r == 0)
+		r = fsync(s->crl);
+	mem_free(new);
+	return r;
+}
+
+int
+state_crl(const struct state *s, const char *domain)
+{
+	return openat(s->crl, domain, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+}
+
+/* ---- files of others ---- */
+
+int
+state_put_file(const char *path, int fd, size_t max)
+{
+	char *new = mem_printf("%s.new", path);
+	struct stat st;
+	int copied = -1, e;
+
+	if (stat(path, &st) == 0)
+		copied = copy(AT_FDCWD, new, fd, max, 0600);
+	if (copied >= 0 && (fchown(copied, st.st_uid, st.st_gid) < 0 || fchmod(copied, st.st_mode & 0777) < 0)) {
+		e = errno;
+		close(copied);
+		unlink(new);
+		errno = e;
+		copied = -1;
+	}
+	if (copied >= 0)
+		close(copied);
+	mem_free(new);
+	return copied < 0 ? -1 : 0;
+}
+
+int
+state_commit_file(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char *new = mem_printf("%s.new", path), *dir = slash ? mem_printf("%.*s", (int)(slash - path + 1), path) : mem_strdup(".");
+	int r = rename(new, path), fd = r == 0 ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+
+	if (fd >= 0) {
+		fsync(fd);
+		close(fd);
+	}
+	mem_free(dir);
+	mem_free(new);
+	return r;
+}
+
+void
+state_drop_file(const char *path)
+{
+	char *new = mem_printf("%s.new", path);
+
+	unlink(new);
+	mem_free(new);
+}
