@@ -286,6 +286,19 @@ children_send_keys(struct master *m, struct child *c, const struct config *confi
 }
 
 static void
+send_passphrase(struct parcel *p, const char *path)
+{
+	int fd = path ? open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY) : -1;
+
+	if (path && fd < 0)
+		log_error("%s: cannot open the passphrase of the CA's key: %m", path);
+	parcel_add(p, ROLE_FD_PASSPHRASE, 0, 0, fd);
+	parcel_flush(p);
+	if (fd >= 0)
+		close(fd);
+}
+
+static void
 set_up(struct master *m, struct child *c)
 {
 	const struct generation *g = config_of(m, c);
@@ -319,6 +332,9 @@ set_up(struct master *m, struct child *c)
 				parcel_add(&p, ROLE_FD_RING, channel_arg(o), o->instance, o->ring_fd);
 		TAILQ_FOREACH(d, &m->dead_rings, next)
 			parcel_add(&p, ROLE_FD_RING, d->arg, d->instance, d->fd);
+		break;
+	case ROLE_CA:
+		send_passphrase(&p, g->config->ca.passphrase_file);
 		break;
 	case ROLE_CONTROL:
 		parcel_add(&p, ROLE_FD_CONTROL, 0, 0, m->control_fd);
