@@ -282,6 +282,7 @@ static const struct {
 	{ SSL_R_UNSUPPORTED_PROTOCOL, "tls-version" },
 	{ SSL_R_VERSION_TOO_LOW, "tls-version" },
 	{ SSL_R_WRONG_SSL_VERSION, "tls-version" },
+	{ SSL_R_BAD_PROTOCOL_VERSION_NUMBER, "tls-version" },
 	{ SSL_R_NO_PROTOCOLS_AVAILABLE, "tls-version" },
 	{ SSL_R_NO_SHARED_CIPHER, "no-shared-cipher" },
 	{ SSL_R_NO_SUITABLE_KEY_SHARE, "no-shared-group" },

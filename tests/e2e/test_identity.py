@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may speak at all: handshakes and certificates of every wrong kind, at the tunnel and inside; what our own dialler meets is in
-test_two_domains.py. (Cases 41-52, 57-59, 61, 89.)"""
+test_two_domains.py. (Cases 41-52, 57-61, 89.)"""
 import os
 import re
+import select
 import socket
 import ssl
 import struct
 import subprocess
+import threading
 import time
 
 import pytest
@@ -613,3 +615,55 @@ def test_garbage_instead_of_tls(pair, world):
         except ConnectionResetError:
             pass
     assert pair.get("/fine")[0] == 200
+
+
+def test_keys_killed_while_dialling(make_pair, origin):
+    """Case 60, the dialler's side: A's keys role dies and B's links with it; when both are back, links are, too."""
+    p = make_pair()
+    ups = len(p.a.journal("link-up"))
+    p.a.kill("keys")
+    for w in p.b.role("worker"):
+        os.kill(w, 9)
+    wait("links again", lambda: len(p.a.journal("link-up")) >= ups + 2, 15)
+    wait("calls", lambda: p.get("/again")[0] == 200, 10)
+
+
+def test_rogue_beside_the_real_one(make_pair, world, origin):
+    """A rogue at one of the peer's two addresses: what crosses goes by the other one, always."""
+    sock = world.irs.listen(("10.2.0.20", 443))
+    sock.setblocking(False)
+    p = make_pair(start=False, peer_a={"dial": [World.IRS + ":443", "10.2.0.20:443"]})
+    evil = p.irs.ca.issue("evil", uris=["spiffe://irs.example/gateway/other"])
+    seen = []
+    stop = threading.Event()
+
+    def serve():
+        while not stop.is_set():
+            if not select.select([sock], [], [], 0.1)[0]:
+                continue
+            c, _ = sock.accept()
+            c.settimeout(5)
+            try:
+                t = Tls13(c, cert=evil, alpn=["h2"], server=True).handshake()
+                while True:
+                    seen.append(t.recv())
+            except (Alert, Closed, OSError):
+                pass
+            c.close()
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        world.hud.run("ip", "route", "replace", "10.2.0.20/32", "via", "192.0.2.1")
+        world.fw.run("ip", "route", "replace", "10.2.0.20/32", "via", World.IRS)
+        p.start()
+        for i in range(20):
+            assert p.get("/by-the-other-%d" % i)[0] == 200
+        wait("the rogue to be met", lambda: [r for r in p.a.journal("refused") if r["reason"] == "gateway-not-listed"])
+        assert all(r["gateway"] == p.irs.gateway_id for r in p.a.journal("link-up"))
+        # All that it ever saw of us is the beginning of HTTP/2 at most, never a request.
+        assert not any(kind == DATA and b"by-the-other" in data for kind, data in seen)
+        assert len(origin.requests) >= 20
+    finally:
+        stop.set()
+        thread.join()
+        sock.close()
