@@ -90,6 +90,7 @@ $(foreach t,compile explain match open pattern,$(eval $(call unit,policy/test_$(
 $(foreach t,ipc memfd privs sandbox,$(eval $(call unit,process/test_$t,$(PROCESS_O) $(BASE_O),-lseccomp)))
 $(eval $(call unit,main/test_master,tests/unit/main/hostile.o $(ZOO_O) $(filter-out %/main.o %/worker.o,$(MAIN_O)) $(CONTROL_O) $(KEYS_O) $(AUDIT_O) \
 	$(CONFIG_O) $(PROCESS_O) $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O),-lconfig -ljansson -lseccomp $(LIB_SSL)))
+$(eval $(call unit,main/test_state,gateway/main/state.o $(BASE_O),))
 $(eval $(call unit,gwctl/test_socket_scan,tools/gwctl/socket_scan.o $(addprefix gateway/base/, buf.o mem.o),))
 $(eval $(call unit,control/test_control,$(CONTROL_O) $(CONTROL_TEST_O),-lconfig -ljansson -lseccomp -lcrypto))
 $(eval $(call unit,pki/test_digest,pki/digest.o $(BASE_O),-lcrypto))

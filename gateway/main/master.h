@@ -127,6 +127,7 @@ struct master {
 	struct listen_store *listen;
 	struct reload *reload;
 	struct state *keep;          /* state_dir; NULL before the first config */
+	uint64_t trust_ms;           /* when the current trust material was taken over */
 	struct watch *watch;         /* files of certificates; trust.c's. NULL before the first generation */
 	int new_key[MASTER_KEYS];    /* private keys that the keys role made for a renewal, sealed; -1 */
 	uint64_t crl_ms;             /* when a CRL was last written, and whose */

@@ -2,6 +2,7 @@
 #include "gateway/main/status.h"
 
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -10,6 +11,7 @@
 #include "gateway/main/children.h"
 #include "gateway/main/expiry.h"
 #include "gateway/process/sandbox.h"
+#include "pki/svid.h"
 
 #define REPLY_MAX (IPC_MAX_DATA - 16)
 #define FAULTS_BYTES 48000
@@ -100,6 +102,7 @@ listeners_json(const struct config *c)
 {
 	static const struct { unsigned bit; const char *name; } accepts[] = {
 		{ CONFIG_PEERS, "peers" }, { CONFIG_WORKLOADS, "workloads" }, { CONFIG_PLAINTEXT, "plaintext" }, { CONFIG_TCP, "tcp" },
+		{ CONFIG_ENROL, "enrol" },
 	};
 	json_t *a = json_array();
 
@@ -113,6 +116,48 @@ listeners_json(const struct config *c)
 			if (l->accept & accepts[k].bit)
 				json_array_append_new(w, json_string(accepts[k].name));
 		json_object_set_new(o, "accept", w);
+		json_array_append_new(a, o);
+	}
+	return a;
+}
+
+static void
+on_own(void *ctx, const struct svid_cert *c)
+{
+	json_t *o = ctx;
+	char sha256[65];
+
+	if (json_object_get(o, "serial")) /* the first is the leaf */
+		return;
+	for (int i = 0; i < 32; i++)
+		snprintf(sha256 + 2 * i, 3, "%02x", c->sha256[i]);
+	json_object_set_new(o, "serial", text(c->serial));
+	json_object_set_new(o, "sha256", text(sha256));
+	json_object_set_new(o, "not_before", json_integer((json_int_t)c->not_before));
+	json_object_set_new(o, "not_after", json_integer((json_int_t)c->not_after));
+}
+
+/* Those in use, which may be others than those on disk. */
+static json_t *
+certificates_json(const struct config *c)
+{
+	const struct { const char *name, *file, *pem; } own[] = {
+		{ "identity", c->identity.certificate, c->identity.certificate_pem },
+		{ "inside", c->inside.certificate, c->inside.certificate_pem },
+		{ "enrol", c->enrol.certificate, c->enrol.certificate_pem },
+	};
+	json_t *a = json_array();
+	const char *why;
+
+	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
+		json_t *o;
+
+		if (!own[i].pem)
+			continue;
+		o = json_object();
+		json_object_set_new(o, "name", text(own[i].name));
+		json_object_set_new(o, "file", text(own[i].file));
+		svid_pem_each(own[i].pem, on_own, o, &why);
 		json_array_append_new(a, o);
 	}
 	return a;
@@ -155,6 +200,8 @@ status_master(const struct master *m, struct buf *json)
 		json_object_set_new(o, "domain", text(m->current->config->domain));
 		json_object_set_new(o, "id", text(m->current->config->identity.id));
 		json_object_set_new(o, "certificate_not_after", json_integer((json_int_t)expiry_of(m->current->config->identity.certificate_pem)));
+		json_object_set_new(o, "certificates", certificates_json(m->current->config));
+		json_object_set_new(o, "trust_since_s", json_integer((json_int_t)((now - m->trust_ms) / 1000)));
 		if (m->current->config->inside.certificate_pem)
 			json_object_set_new(o, "inside_not_after", json_integer((json_int_t)expiry_of(m->current->config->inside.certificate_pem)));
 		json_object_set_new(o, "listeners", listeners_json(m->current->config));

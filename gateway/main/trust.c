@@ -95,6 +95,7 @@ trust_loaded(struct master *m)
 
 	if (!m->watch)
 		m->watch = mem_zalloc(sizeof(*m->watch));
+	m->trust_ms = clock_mono_ms();
 	clear(m->watch);
 	config_trust_files(m->current->config, add_file, m->watch);
 	m->watch->next_ms = clock_mono_ms() + LOOK_MS;
