@@ -25,6 +25,7 @@ enum audit_type {
 	AUDIT_COMMAND,    /* a gwctl command that changes something: command */
 	AUDIT_ROLE,       /* a role started, died or was killed: role */
 	AUDIT_CERTIFICATE, /* the ca role issued a certificate, or refused to: certificate */
+	AUDIT_ENROLMENT,  /* a worker carried a connection on to enrol.forward, or asked for a new certificate of ours: enrolment */
 	AUDIT_TYPES,
 };
 

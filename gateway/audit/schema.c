@@ -16,6 +16,7 @@ const struct schema_msg_desc schema_msgs[SCHEMA_MSGS] = {
 	[SCHEMA_COMMAND] = {"command", 5},
 	[SCHEMA_ROLE] = {"role", 5},
 	[SCHEMA_CERTIFICATE] = {"certificate", 5},
+	[SCHEMA_ENROLMENT] = {"enrolment", 5},
 	[SCHEMA_JOURNAL] = {"journal", 6},
 };
 
@@ -87,6 +88,7 @@ enum schema_msg schema_msg_of(enum audit_type t)
 		[AUDIT_COMMAND] = SCHEMA_COMMAND,
 		[AUDIT_ROLE] = SCHEMA_ROLE,
 		[AUDIT_CERTIFICATE] = SCHEMA_CERTIFICATE,
+		[AUDIT_ENROLMENT] = SCHEMA_ENROLMENT,
 	};
 
 	return (enum schema_msg)map[t];

@@ -34,6 +34,7 @@ enum schema_msg {
 	SCHEMA_COMMAND,
 	SCHEMA_ROLE,
 	SCHEMA_CERTIFICATE,
+	SCHEMA_ENROLMENT,
 	SCHEMA_JOURNAL,        /* the journal's own: start, stop, segment, torn, no-space, … */
 	SCHEMA_MSGS,
 };
