@@ -161,6 +161,10 @@ void hello_answer(struct link *l, struct h2_stream *s, const struct leg_head *he
 	struct h1_field f;
 	struct leg_head h = { .status = 200, .fields = &f, .nfields = 1, .end = true };
 
+	if (head->path_len == 4 && memcmp(head->path, "/crl", 4) == 0) {
+		crl_answer(l, s, head);
+		return;
+	}
 	if (head->path_len != 6 || memcmp(head->path, "/hello", 6) != 0 || !hello_parse(l, head)) {
 		refuse_control(s, 404);
 		return;

@@ -111,6 +111,8 @@ static struct caller *verify_chain(struct link *l, const struct h1_field *cert, 
 	call->refusal_id = info.id;
 	if (r != SVID_OK) {
 		call->refusal = svid_reason_text(r);
+		if (r == SVID_NO_CRL) /* may be better soon: case 53 */
+			call->refusal_status = 503;
 		return NULL;
 	}
 	return caller_get_mtls(env->callers, &info, certs, (size_t)n, l->peer->index);

@@ -7,6 +7,7 @@
  *	send.c      exchanges out
  *	dial.c      who is dialled when
  *	hello.c     the hello on the control authority
+ *	crl.c       revocation lists on it; quarantine
  *	identity.c  who calls: slots and chains, as sender and as receiver
  *	caller.c, ids.c  callers interned; exchange ids seen
  */
@@ -41,6 +42,18 @@ struct link_peer {
 	size_t ndiallers;
 	struct ids *ids;
 	struct log_limit log;
+	/* crl.c's */
+	struct crl_far *far;      /* its gateways */
+	size_t nfar;
+	struct crl_talk *crl_ask, *crl_answer;
+	struct svid_bundle *crl_bundle; /* as last looked at, and what it had then */
+	uint8_t crl_digest[32];
+	int64_t crl_until;
+	bool crl_missing;         /* quarantined as a whole */
+	bool crl_stale;           /* one of its lists, of those that are required */
+	bool crl_hungry;          /* a list of it would be of use */
+	uint64_t crl_deaf_ms, crl_alert_ms;
+	uint32_t crl_suppressed;
 	struct {                  /* why the last link failed that came up no more; at_ms 0: none since one was ready */
 		uint64_t at_ms;
 		char reason[48], detail[192], address[ADDR_TEXT_MAX]; /* detail: escaped */
@@ -101,6 +114,10 @@ struct link_set {
 	bool draining, started;
 	void (*on_empty)(void *ctx);
 	struct deadline_queue *q_ping, *q_handshake, *q_age, *q_drain;
+	/* crl.c's */
+	struct loop_timer crl_tick;
+	struct crl_text *crl_own; /* NULL: we have none */
+	unsigned crl_answers;
 };
 
 /* ---- link.c ---- */
@@ -149,6 +166,20 @@ void hello_send(struct link *l);
 void hello_check(struct link *l);
 /* A request to the control authority. */
 void hello_answer(struct link *l, struct h2_stream *s, const struct leg_head *head);
+
+/* ---- crl.c ---- */
+
+void crl_start(struct link_set *s);
+void crl_fini(struct link_set *s);
+/* A link's hello was said. */
+void crl_link_up(struct link *l);
+/* A request for lists on the control authority. */
+void crl_answer(struct link *l, struct h2_stream *s, const struct leg_head *head);
+/* Nothing crosses by this link: the far gateway's CA or all of the peer lack a list in force. */
+static inline bool crl_quarantined(const struct link *l)
+{
+	return l->no_crl || l->peer->crl_missing;
+}
 
 /* ---- identity.c ---- */
 

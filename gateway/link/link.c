@@ -162,8 +162,9 @@ void link_ready_now(struct link *l)
 			link_drain(o);
 			break;
 		}
-	if (l->client)
+	if (l->client && !crl_quarantined(l))
 		s->env.on_ready(s->env.ctx, p->index);
+	crl_link_up(l);
 	dial_check(p);
 }
 
@@ -331,7 +332,11 @@ static void on_request(struct h2 *h, struct h2_stream *s, const struct leg_head 
 	}
 	l->exchanges++;
 	call.caller = identity_of(l, head, &call);
-	if (call.caller && !ids_fresh(l->peer->ids, &call.id, call.attempt, loop_now(env->loop))) {
+	if (crl_quarantined(l)) { /* case 53 */
+		call.refusal = "no-crl";
+		call.refusal_status = 503;
+	}
+	if (call.caller && !call.refusal && !ids_fresh(l->peer->ids, &call.id, call.attempt, loop_now(env->loop))) {
 		call.refusal = "exchange-id-used"; /* case 93 */
 		call.refusal_status = 403;
 	}
@@ -381,7 +386,7 @@ static void on_room(struct h2 *h)
 {
 	struct link *l = h2_owner(h);
 
-	if (l->state == L_READY)
+	if (l->state == L_READY && !crl_quarantined(l))
 		l->peer->set->env.on_ready(l->peer->set->env.ctx, l->peer->index);
 }
 

@@ -47,6 +47,11 @@ struct link_env {
 	void (*on_exchange)(void *ctx, struct link *l, struct h2_stream *s, const struct leg_head *head, const struct link_call *call);
 	/* A link that takes exchanges became ready, for those who wait: peer's index. */
 	void (*on_ready)(void *ctx, int peer);
+	/*
+	 * A newer CRL of the peer came over a link and is in its bundle: for the other workers, and to judge again what runs. pem: all that is known; NULL: nothing
+	 * new, but a list that is required ran out.
+	 */
+	void (*on_crl)(void *ctx, int peer, const char *pem, size_t len);
 	void *ctx;
 };
 
@@ -66,6 +71,8 @@ void link_set_start(struct link_set *s);            /* begin to dial */
 void link_set_drain(struct link_set *s, void (*on_empty)(void *ctx));
 void link_set_free(struct link_set *s);
 unsigned link_set_count(const struct link_set *s);
+/* CRLs were added to bundles, ours or a peer's, or a bundle took another's place: seen within a second anyway, now at once. */
+void link_crls_changed(struct link_set *s);
 
 /*
  * A connection whose TLS handshake is done and whose certificate is one of peers[peer].gateways: it becomes a link. Takes

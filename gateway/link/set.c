@@ -42,6 +42,7 @@ struct link_set *link_set_new(const struct link_env *env)
 void link_set_start(struct link_set *s)
 {
 	s->started = true;
+	crl_start(s);
 	for (size_t i = 0; i < s->npeers; i++)
 		dial_check(&s->peers[i]);
 }
@@ -76,6 +77,7 @@ void link_set_free(struct link_set *s)
 		dial_fini(&s->peers[i]);
 		ids_free(s->peers[i].ids);
 	}
+	crl_fini(s);
 	caller_table_on_free(s->env.callers, NULL, NULL);
 	mem_free(s->peers);
 	mem_free(s);
@@ -111,7 +113,7 @@ void link_status(const struct link_set *s, struct buf *out)
 			addr_format(&l->addr, addr);
 			buf_printf(out, "%s{\"peer\":\"%s\",\"number\":%u,\"gateway\":\"%s\",\"state\":\"%s\",\"direction\":\"%s\",\"role\":\"%s\","
 			    "\"age_s\":%llu,\"streams\":%u,\"exchanges\":%llu,\"rtt_ms\":%llu,\"address\":\"%s\",\"cipher\":\"%s\",\"group\":\"%s\",\"far_worker\":%d}",
-			    first ? "" : ",", l->peer->cfg->name, l->number, l->gateway ? l->gateway : "", link_state_names[l->state],
+			    first ? "" : ",", l->peer->cfg->name, l->number, l->gateway ? l->gateway : "", l->state == L_READY && crl_quarantined(l) ? "quarantined" : link_state_names[l->state],
 			    l->dialler ? "dialled" : "accepted", l->client ? "client" : "server",
 			    (unsigned long long)(loop_now(s->env.loop) - l->since_ms) / 1000, l->h2 ? h2_streams(l->h2) : 0,
 			    (unsigned long long)l->exchanges, (unsigned long long)l->rtt_ms, addr,
