@@ -44,7 +44,7 @@ AUDIT_O   := $(addprefix gateway/audit/, batch.o digest.o event.o flood.o inflig
 	parse.o reconcile.o record.o ring.o schema.o segment.o store.o verify.o)
 TLS_O     := $(addprefix gateway/tls/, bio.o conn.o env.o layer.o verify.o)
 HTTP2_O   := $(addprefix gateway/http2/, block.o pool.o session.o stream.o)
-LINK_O      := $(addprefix gateway/link/, caller.o crl.o dial.o hello.o identity.o ids.o link.o send.o set.o)
+LINK_O      := $(addprefix gateway/link/, caller.o crl.o dial.o hello.o identity.o ids.o link.o quarantine.o send.o set.o)
 UPSTREAM_O := $(addprefix gateway/upstream/, http1.o tcp.o upstream.o)
 EXCHANGE_O := $(addprefix gateway/exchange/, accept.o books.o exchange.o h1.o h2.o owner.o relay.o route.o tcp.o)
 CONTROL_O := $(addprefix gateway/control/, client.o command.o merge.o role.o)

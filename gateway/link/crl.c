@@ -10,8 +10,6 @@
  *
  *	link_peer ── crl_far, one per far gateway: when it is asked next, what it has of ours
  *	          ── ask, answer: a request of ours and one of theirs under way (struct crl_talk); never more than one of each
- *
- * A link whose far end is covered by no list in force, where one is required, is good for this alone (link.no_crl) until a list comes.
  */
 #include "gateway/base/esc.h"
 #include "gateway/base/hash.h"
@@ -59,11 +57,6 @@ static const struct leg_events talk_events;
 static void ask_next(struct link_peer *p);
 
 /* ---- what we have, and what we know of the peer ---- */
-
-static int64_t wall_s(const struct link_peer *p)
-{
-	return (int64_t)(loop_wall_us(p->set->env.loop) / 1000000);
-}
 
 static struct svid_bundle *bundle_of(const struct link_peer *p)
 {
@@ -150,25 +143,6 @@ static uint64_t jitter(uint64_t ms)
 	return ms * 3 / 4 + ms * r / 510;
 }
 
-/* ---- what the journal and the log hear ---- */
-
-static void note(struct link_peer *p, const char *gateway, const char *reason, const char *detail)
-{
-	struct link_env *env = &p->set->env;
-	void *mem = ring_reserve_end(env->ring, 4096, loop_now(env->loop));
-	struct audit_event e;
-
-	if (!mem)
-		return;
-	audit_event_init(&e, mem, 4096, AUDIT_ALERT, NULL, 0, loop_wall_us(env->loop));
-	audit_event_str(&e, AUDIT_F_PEER, p->cfg->name);
-	audit_event_str(&e, AUDIT_F_GATEWAY, gateway);
-	audit_event_str(&e, AUDIT_F_REASON, reason);
-	audit_event_str(&e, AUDIT_F_DETAIL, detail);
-	audit_event_done(&e);
-	ring_commit(env->ring, e.len);
-}
-
 static void note_refused(struct link_peer *p, const char *gateway, const char *why)
 {
 	uint64_t now = loop_now(p->set->env.loop);
@@ -178,77 +152,10 @@ static void note_refused(struct link_peer *p, const char *gateway, const char *w
 		return;
 	}
 	p->crl_alert_ms = now;
-	note(p, gateway, "crl-refused", why);
+	quarantine_note(p, gateway, "crl-refused", why);
 	log_warn("peer=%s gateway=%s event=crl-refused reason=\"%s\" suppressed=%u what was known of its CRLs stays", p->cfg->name, gateway, why,
 	    p->crl_suppressed);
 	p->crl_suppressed = 0;
-}
-
-/* ---- quarantine ---- */
-
-static bool covered(const struct link *l, const struct svid_bundle *b, int64_t now)
-{
-	struct svid_der chain[SVID_MAX_CHAIN];
-
-	return svid_recheck_der(chain, tls_peer_chain(l->tls, chain, SVID_MAX_CHAIN), b, now) != SVID_NO_CRL;
-}
-
-/* Each link as its own certificate is; all of them only where something changed. True: some are quarantined. */
-static bool look_at_links(struct link_peer *p, bool all, int64_t now)
-{
-	const struct svid_bundle *b = bundle_of(p);
-	struct link *l, *next;
-	bool some = false, freed = false;
-
-	TAILQ_FOREACH_SAFE(l, &p->links, entry, next) {
-		bool was = l->no_crl;
-
-		if (l->state != L_HELLO && l->state != L_READY)
-			continue;
-		if (all || was)
-			l->no_crl = !covered(l, b, now);
-		some = some || l->no_crl;
-		freed = freed || (was && !l->no_crl && l->client && l->state == L_READY);
-	}
-	if (freed)
-		p->set->env.on_ready(p->set->env.ctx, p->index);
-	return some;
-}
-
-static void look(struct link_peer *p)
-{
-	struct svid_bundle *b = bundle_of(p);
-	int64_t now = wall_s(p), until = svid_bundle_crl_until(b);
-	bool missing = !svid_bundle_crl_in_force(b, now), stale = until <= now, changed, ran_out;
-	uint8_t digest[32];
-
-	if (!svid_bundle_crls_digest(b, digest))
-		memset(digest, 0, sizeof(digest));
-	changed = b != p->crl_bundle || until != p->crl_until || memcmp(digest, p->crl_digest, sizeof(digest)) != 0;
-	if (b != p->crl_bundle) {
-		svid_bundle_unref(p->crl_bundle);
-		p->crl_bundle = svid_bundle_ref(b);
-		/* What was refused before may be good for the new CAs. */
-		for (size_t i = 0; i < p->nfar; i++)
-			p->far[i].due_ms = 0;
-	}
-	p->crl_until = until;
-	memcpy(p->crl_digest, digest, sizeof(digest));
-	if (missing != p->crl_missing) {
-		const char *detail = until ? "its CRL is past nextUpdate" : "there is no CRL of it";
-
-		p->crl_missing = missing;
-		note(p, NULL, missing ? "quarantined" : "crl-in-force", missing ? detail : NULL);
-		if (missing)
-			log_warn("peer=%s event=quarantined revocation is \"required\" and %s; links are good for fetching one only", p->cfg->name, detail);
-		else
-			log_info("peer=%s event=crl-in-force", p->cfg->name);
-	}
-	ran_out = stale && !p->crl_stale;
-	p->crl_stale = stale;
-	p->crl_hungry = look_at_links(p, changed || stale, now) || stale;
-	if (ran_out && p->set->env.on_crl)
-		p->set->env.on_crl(p->set->env.ctx, p->index, NULL, 0);
 }
 
 /* ---- taking ---- */
@@ -260,14 +167,14 @@ static int take(struct link_peer *p, const char *gateway, const char *pem, size_
 	const char *why;
 	size_t all_len;
 	char *all;
-	int rc = svid_bundle_add_crls(bundle_of(p), pem, len, wall_s(p), &why);
+	int rc = svid_bundle_add_crls(bundle_of(p), pem, len, (int64_t)(loop_wall_us(env->loop) / 1000000), &why);
 
 	if (rc < 0)
 		note_refused(p, gateway, why);
 	if (rc <= 0)
 		return rc;
 	log_info("peer=%s gateway=%s event=crl a newer list", p->cfg->name, gateway);
-	look(p);
+	quarantine_look(p);
 	/* All that is known: what others keep must not lose the list of one CA when another's comes. */
 	all = svid_bundle_crls_pem(bundle_of(p), &all_len);
 	if (all && env->on_crl)
@@ -572,19 +479,20 @@ static const struct leg_events talk_events = {
 
 /* ---- when ---- */
 
-static void own_changed(struct link_set *s)
+void crl_ask_again(struct link_peer *p)
 {
-	for (size_t i = 0; i < s->npeers; i++)
-		for (size_t k = 0; k < s->peers[i].nfar; k++)
-			s->peers[i].far[k].due_ms = 0;
+	for (size_t i = 0; i < p->nfar; i++)
+		p->far[i].due_ms = 0;
 }
 
 void link_crls_changed(struct link_set *s)
 {
-	if (look_at_own(s))
-		own_changed(s);
+	bool own = look_at_own(s);
+
 	for (size_t i = 0; i < s->npeers; i++) {
-		look(&s->peers[i]);
+		if (own)
+			crl_ask_again(&s->peers[i]);
+		quarantine_look(&s->peers[i]);
 		ask_next(&s->peers[i]);
 	}
 }

@@ -7,8 +7,12 @@
  *	send.c      exchanges out
  *	dial.c      who is dialled when
  *	hello.c     the hello on the control authority
- *	crl.c       revocation lists on it; quarantine
+ *	crl.c       revocation lists on it
+ *	quarantine.c  what crosses not while such a list is missing
  *	identity.c  who calls: slots and chains, as sender and as receiver
+ *	judge.c     callers, judged by what is trusted now
+ *	trust.c     links, judged again and made anew; successors of certificates that end
+ *	vouch.c     a caller's new certificate, told to the far gateway
  *	caller.c, ids.c  callers interned; exchange ids seen
  */
 #ifndef GATEWAY_LINK_INTERNAL_H
@@ -30,6 +34,7 @@ struct slot {              /* of a principal, on one link, as its sender */
 	uint32_t lease;    /* unique to each time that a slot is given away on this link; 0: none */
 	uint16_t number;
 	bool confirmed;    /* an exchange of this lease was answered: the chain need not travel again */
+	bool told;         /* the far end was told this caller's certificate without an exchange (vouch.c) */
 };
 
 struct link_peer {
@@ -38,11 +43,12 @@ struct link_peer {
 	int index;
 	TAILQ_HEAD(, link) links;
 	unsigned accepted;        /* of which the peer dialled */
+	unsigned draining;        /* of which wait for their exchanges to end */
 	struct dialler *diallers; /* the forward one first, if any; then one per address dialled in reverse */
 	size_t ndiallers;
 	struct ids *ids;
 	struct log_limit log;
-	/* crl.c's */
+	/* crl.c's, quarantine.c's */
 	struct crl_far *far;      /* its gateways */
 	size_t nfar;
 	struct crl_talk *crl_ask, *crl_answer;
@@ -81,6 +87,10 @@ struct link {
 	struct dialler *dialler; /* NULL: the peer dialled */
 	bool client, aged, counted, alarm;
 	bool no_crl;           /* quarantined: good for nothing but fetching the CRL that is missing */
+	struct caller *far;    /* its certificate, or what took its place; NULL until the handshake is done */
+	const char *cut;       /* it ends with its exchanges, and why; static; NULL */
+	const char *leaves;    /* draining, or aged: why; static */
+	uint32_t identity;     /* the set's, when it was made */
 	uint32_t number;
 	uint64_t since_ms, ready_ms;
 	uint64_t ping_sent_ms; /* 0: none outstanding */
@@ -173,10 +183,19 @@ void crl_start(struct link_set *s);
 void crl_fini(struct link_set *s);
 /* A link's hello was said. */
 void crl_link_up(struct link *l);
+/* Its gateways are asked without waiting for their time. */
+void crl_ask_again(struct link_peer *p);
 /* A request for lists on the control authority. */
 void crl_answer(struct link *l, struct h2_stream *s, const struct leg_head *head);
-/* Nothing crosses by this link: the far gateway's CA or all of the peer lack a list in force. */
-static inline bool crl_quarantined(const struct link *l)
+
+/* ---- quarantine.c ---- */
+
+/* What of a peer is quarantined now; journals the peer's transitions, and wakes who waits for a link. */
+void quarantine_look(struct link_peer *p);
+/* An alert about a peer. gateway and detail may be NULL. */
+void quarantine_note(struct link_peer *p, const char *gateway, const char *reason, const char *detail);
+/* Nothing crosses by this link: its far end is covered by no list in force, or all of the peer are not. */
+static inline bool quarantine_of(const struct link *l)
 {
 	return l->no_crl || l->peer->crl_missing;
 }

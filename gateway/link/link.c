@@ -162,7 +162,7 @@ void link_ready_now(struct link *l)
 			link_drain(o);
 			break;
 		}
-	if (l->client && !crl_quarantined(l))
+	if (l->client && !quarantine_of(l))
 		s->env.on_ready(s->env.ctx, p->index);
 	crl_link_up(l);
 	dial_check(p);
@@ -332,7 +332,7 @@ static void on_request(struct h2 *h, struct h2_stream *s, const struct leg_head 
 	}
 	l->exchanges++;
 	call.caller = identity_of(l, head, &call);
-	if (crl_quarantined(l)) { /* case 53 */
+	if (quarantine_of(l)) { /* case 53 */
 		call.refusal = "no-crl";
 		call.refusal_status = 503;
 	}
@@ -386,7 +386,7 @@ static void on_room(struct h2 *h)
 {
 	struct link *l = h2_owner(h);
 
-	if (l->state == L_READY && !crl_quarantined(l))
+	if (l->state == L_READY && !quarantine_of(l))
 		l->peer->set->env.on_ready(l->peer->set->env.ctx, l->peer->index);
 }
 

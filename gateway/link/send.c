@@ -12,7 +12,7 @@ static struct link *pick(const struct link_set *s, int peer, const struct link *
 	struct link *l, *best = NULL;
 
 	TAILQ_FOREACH(l, &s->peers[peer].links, entry) {
-		if (!l->client || l->state != L_READY || crl_quarantined(l) || l == avoid || !h2_open_ok(l->h2))
+		if (!l->client || l->state != L_READY || quarantine_of(l) || l == avoid || !h2_open_ok(l->h2))
 			continue;
 		if (l->conn->out.bytes < LINK_BUSY && !l->aged && l->conn->writable)
 			return l;
