@@ -33,7 +33,7 @@ HTTP1_O   := $(addprefix gateway/http1/, body.o field.o head.o target.o)
 POLICY_O  := $(addprefix policy/, compile.o emit.o explain.o intern.o match.o method.o model.o open.o pattern.o says.o sets.o \
 	shadow.o trie.o)
 PKI_O     := $(addprefix pki/, digest.o pkcs7.o svid.o svid_bundle.o svid_cert.o svid_crl.o svid_crlfile.o)
-CA_O      := $(addprefix pki/, ca.o cert.o csr.o pairfile.o pairing.o pkey.o pkifile.o store.o) # gwctl's and the ca role's, never a gateway's
+CA_O      := $(addprefix pki/, ca.o ca_bundle.o ca_init.o ca_issue.o ca_revoke.o ca_rotate.o cert.o crl.o csr.o jwks.o ledger.o pairfile.o pairing.o pkey.o pkifile.o store.o) # gwctl's and the ca role's, never a gateway's
 PROCESS_O := $(addprefix gateway/process/, child.o ipc.o memfd.o privs.o role.o sandbox.o spawn.o)
 CONFIG_O  := pki/keyfit.o $(addprefix gateway/config/, check.o check_enrol.o check_identity.o check_listeners.o check_peers.o check_services.o config.o dump.o host.o \
 	image.o lookup.o options.o origin.o parse.o policy_files.o source.o trust.o value.o)

@@ -1,211 +1,39 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ca_init builds a whole CA in a directory of its own and moves it into place. ca_issue: check the request, get the public
- * key, sign, verify what was signed against our own bundle, append to the index, hand out.
+ * The CA in memory: opened from its store, closed, and its books looked up.
+ *
+ *     ca_init.c     makes one; root, issuing CA and cross certificate
+ *     ca_issue.c    certificates for gateways and workloads
+ *     ca_revoke.c   revocations and the CRL file
+ *     ca_rotate.c   one CA replaces the other
+ *     ca_bundle.c   what others need to trust it
+ *     ledger.c      the books; store.c the directory
+ *
+ * What counts is on disk first: a certificate's line before the certificate leaves, a revocation's before anybody is told, the state before
+ * the new CA's bundle. ca_settle() does again, on each open, what a crash may have left undone after that.
  */
-#include "pki/ca.h"
+#include "pki/ca_int.h"
 
-#include <dirent.h>
+#include <ctype.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
-#include "gateway/base/esc.h"
-#include "gateway/base/hash.h"
 #include "gateway/base/mem.h"
 #include "pki/cert.h"
 #include "pki/pkifile.h"
-#include "pki/store.h"
 #include "pki/svid_int.h"
 
-#define PEM_MAX (1 << 20)
-#define BACKDATE_CA_S 86400    /* a peer's clock may be behind ours */
-#define BACKDATE_LEAF_S 300
+/* -- files ----------------------------------------------------------------------------------------- */
 
-struct ca {
-	struct store store;
-	char *domain;
-	X509 *root, *issuing;
-	EVP_PKEY *key;
-	char *issuing_pem;
-	struct svid_bundle *bundle;
-};
-
-/* -- making one -------------------------------------------------------------------------------- */
-
-/* A CA under construction. */
-struct birth {
-	const char *dir, *domain;
-	int64_t now;
-	enum pkey_alg alg;
-	struct errs *errs;
-};
-
-static int
-put(const struct birth *b, const char *name, mode_t mode, const char *text)
+char *
+ca_read_text(const char *path, bool secret, struct errs *errs)
 {
-	char *path = mem_printf("%s/%s", b->dir, name);
-	int rc = pkifile_write_new(path, mode, text, strlen(text));
-
-	if (rc != 0)
-		errs_add(b->errs, path, 0, "cannot write: %s", strerror(errno));
-	mem_free(path);
-	return rc;
-}
-
-static int
-record(const struct birth *b, const char *kind, const char *id, const struct cert_spec *s)
-{
-	char serial[41] = "";
-	struct store_entry e = { .serial = serial, .kind = kind, .id = id, .not_before = s->not_before, .not_after = s->not_after };
-
-	esc_hex(serial, s->serial, sizeof(s->serial));
-	return store_append(b->dir, &e, b->errs);
-}
-
-/* One CA with its key, on disk and in the index. kind: "root" (issuer NULL) or "issuing". */
-static int
-make_ca(const struct birth *b, const char *kind, X509 *issuer, EVP_PKEY *issuer_key, X509 **out, EVP_PKEY **out_key)
-{
-	bool root = issuer == NULL;
-	char *cn = mem_printf("%s %s CA", b->domain, kind), *id = mem_printf("spiffe://%s", b->domain);
-	char *crt = mem_printf("%s.crt", kind), *key = mem_printf("%s.key", kind), *pem = NULL, *key_pem = NULL;
-	struct cert_spec s = { .ca = true, .path_len = root ? 1 : 0, .organization = b->domain, .common_name = cn, .id = id,
-		.constraint = b->domain, .not_before = b->now - BACKDATE_CA_S,
-		.not_after = b->now + (root ? CA_ROOT_S : CA_ISSUING_S) };
-	int rc = -1;
-
-	cert_serial(s.serial);
-	*out_key = pkey_new(b->alg);
-	*out = cert_make(&s, *out_key, issuer, root ? *out_key : issuer_key);
-	if (*out == NULL || (pem = cert_to_pem(*out)) == NULL) {
-		errs_add(b->errs, NULL, 0, "cannot make the %s CA's certificate for \"%s\"", kind, b->domain);
-		goto out;
-	}
-	key_pem = pkey_to_pem(*out_key);
-	if (put(b, key, 0600, key_pem) == 0 && put(b, crt, 0644, pem) == 0 && record(b, kind, id, &s) == 0)
-		rc = 0;
-out:
-	pkey_free_pem(key_pem);
-	mem_free(pem);
-	mem_free(key);
-	mem_free(crt);
-	mem_free(id);
-	mem_free(cn);
-	return rc;
-}
-
-static int
-fill(const struct birth *b)
-{
-	X509 *root = NULL, *issuing = NULL;
-	EVP_PKEY *root_key = NULL, *issuing_key = NULL;
-	int rc = -1;
-
-	if (make_ca(b, "root", NULL, NULL, &root, &root_key) == 0)
-		rc = make_ca(b, "issuing", root, root_key, &issuing, &issuing_key);
-	X509_free(root);
-	X509_free(issuing);
-	EVP_PKEY_free(root_key);
-	EVP_PKEY_free(issuing_key);
-	return rc;
-}
-
-static void
-remove_dir(const char *dir)
-{
-	DIR *d = opendir(dir);
-	struct dirent *e;
-
-	while (d && (e = readdir(d)) != NULL)
-		unlinkat(dirfd(d), e->d_name, 0);
-	if (d)
-		closedir(d);
-	rmdir(dir);
-}
-
-/* The bundle beside, where the configuration of this domain's gateways looks for it. */
-static int
-publish(const struct store *s, const char *domain, struct errs *errs)
-{
-	char *pem = ca_bundle(s->dir, errs), *path = mem_printf("%s/%s.pem", s->dir, domain);
-	int rc = pem ? pkifile_replace(path, 0644, pem, strlen(pem)) : -1;
-
-	if (pem && rc != 0)
-		errs_add(errs, path, 0, "cannot write the bundle: %s; \"gwctl pki bundle\" prints it", strerror(errno));
-	mem_free(path);
-	mem_free(pem);
-	return rc;
-}
-
-static int
-build_and_move(const struct store *s, struct birth *b)
-{
-	uint8_t random[8];
-	char hex[17] = "", *tmp;
-	int rc = -1;
-
-	hash_random(random, sizeof(random));
-	esc_hex(hex, random, sizeof(random));
-	tmp = mem_printf("%s.%s.tmp", s->ca, hex);
-	b->dir = tmp;
-	if (mkdir(tmp, 0700) != 0) {
-		errs_add(b->errs, tmp, 0, "cannot make the directory: %s", strerror(errno));
-		mem_free(tmp);
-		return -1;
-	}
-	if (fill(b) == 0) {
-		/* Also refused where somebody made it without our lock: never over another CA. */
-		if (renameat2(AT_FDCWD, tmp, AT_FDCWD, s->ca, RENAME_NOREPLACE) == 0 && pkifile_sync_dir(s->dir) == 0)
-			rc = 0;
-		else
-			errs_add(b->errs, s->ca, 0, "cannot put the new CA in its place: %s", strerror(errno));
-	}
-	if (rc != 0)
-		remove_dir(tmp);
-	mem_free(tmp);
-	return rc;
-}
-
-int
-ca_init(const char *dir, const char *domain, enum pkey_alg alg, const struct ca_keys *keys, int64_t now, struct errs *errs)
-{
-	struct birth b = { .domain = domain, .now = now, .alg = alg, .errs = errs };
-	struct store s;
-	int rc = -1;
-
-	(void)keys;
-	if (!spiffe_domain_valid(domain, strlen(domain))) {
-		errs_add(errs, NULL, 0, "\"%s\" is no trust domain: lower-case letters, digits, \"-\", \"_\" and single dots, as in hud.example", domain);
-		return -1;
-	}
-	store_init(&s, dir);
-	if (store_lock(&s, CA_LOCK_MS, errs) != 0)
-		goto out;
-	if (access(s.ca, F_OK) == 0) {
-		errs_add(errs, s.ca, 0, "there is a CA already, and it stays; give another --dir, or use it with \"gwctl pki issue\"");
-		goto out;
-	}
-	if (build_and_move(&s, &b) == 0)
-		rc = publish(&s, domain, errs);
-out:
-	store_fini(&s);
-	return rc;
-}
-
-/* -- opening ------------------------------------------------------------------------------------- */
-
-static char *
-read_text(const char *path, bool secret, struct errs *errs)
-{
-	char *text = secret ? pkifile_read_secret(path, PEM_MAX) : pkifile_read(path, PEM_MAX);
+	char *text = secret ? pkifile_read_secret(path, CA_PEM_MAX) : pkifile_read(path, CA_PEM_MAX);
 
 	if (text)
 		return text;
@@ -216,11 +44,10 @@ read_text(const char *path, bool secret, struct errs *errs)
 	return NULL;
 }
 
-/* Exactly one certificate. */
-static X509 *
-read_cert(const char *path, char **pem_out, struct errs *errs)
+X509 *
+ca_read_cert(const char *path, char **pem_out, struct errs *errs)
 {
-	char *pem = read_text(path, false, errs);
+	char *pem = ca_read_text(path, false, errs);
 	const char *why = NULL, *why2 = NULL;
 	X509 *x = NULL, *second = NULL;
 	BIO *in;
@@ -238,20 +65,98 @@ read_cert(const char *path, char **pem_out, struct errs *errs)
 	}
 	X509_free(second);
 	BIO_free(in);
+	mem_free(pem);
+	/* The certificate alone, whatever text stands around it. */
 	if (x && pem_out)
-		*pem_out = pem;
-	else
-		mem_free(pem);
+		*pem_out = cert_to_pem(x);
 	return x;
 }
 
-/* The domain is the CA's own SPIFFE ID, so that no file beside it can say otherwise. */
-static char *
-domain_of(X509 *ca)
+EVP_PKEY *
+ca_read_key(const char *path, const char *passphrase, X509 *x, struct errs *errs)
+{
+	char *pem = ca_read_text(path, true, errs);
+	const char *why = NULL;
+	EVP_PKEY *k;
+
+	if (pem == NULL)
+		return NULL;
+	k = pkey_from_pem_encrypted(pem, passphrase, &why);
+	pkey_free_pem(pem);
+	if (k && X509_check_private_key(x, k) != 1) {
+		pkey_free(k);
+		k = NULL;
+		why = "not the key of the certificate beside it";
+	}
+	if (k == NULL)
+		errs_add(errs, path, 0, "%s%s", why, strcmp(why, "the key is encrypted") ? "" : "; give its passphrase (--passphrase-file)");
+	return k;
+}
+
+int
+ca_need_key(struct ca *ca, struct ca_gen *g, struct errs *errs)
+{
+	char *path;
+
+	if (g->key)
+		return 0;
+	path = store_gen_path(&ca->store, g->number, "issuing.key");
+	g->key = ca_read_key(path, ca->passphrase, g->issuing, errs);
+	mem_free(path);
+	return g->key ? 0 : -1;
+}
+
+EVP_PKEY *
+ca_root_key(struct ca *ca, const struct ca_gen *g, const struct ca_keys *keys, struct errs *errs)
+{
+	char *path = keys && keys->root_key ? mem_strdup(keys->root_key) : store_gen_path(&ca->store, g->number, "root.key");
+	EVP_PKEY *k = NULL;
+
+	if (access(path, F_OK) != 0 && errno == ENOENT)
+		errs_add(errs, path, 0, "the root's key is not here; bring it back for this one command, or say where it is (--root-key FILE)");
+	else
+		k = ca_read_key(path, keys && keys->passphrase ? keys->passphrase : ca->passphrase, g->root, errs);
+	mem_free(path);
+	return k;
+}
+
+void
+ca_gen_fini(struct ca_gen *g)
+{
+	X509_free(g->root);
+	X509_free(g->issuing);
+	EVP_PKEY_free(g->key);
+	mem_free(g->root_pem);
+	mem_free(g->issuing_pem);
+	memset(g, 0, sizeof(*g));
+}
+
+int
+ca_gen_read(const struct store *s, unsigned n, struct ca_gen *g, struct errs *errs)
+{
+	char *root = store_gen_path(s, n, "root.crt"), *issuing = store_gen_path(s, n, "issuing.crt");
+	int rc = -1;
+
+	memset(g, 0, sizeof(*g));
+	g->number = n;
+	if ((g->root = ca_read_cert(root, &g->root_pem, errs)) != NULL && (g->issuing = ca_read_cert(issuing, &g->issuing_pem, errs)) != NULL) {
+		svid_cert_serial(g->root, g->root_serial, sizeof(g->root_serial));
+		svid_cert_serial(g->issuing, g->issuing_serial, sizeof(g->issuing_serial));
+		rc = 0;
+	}
+	mem_free(root);
+	mem_free(issuing);
+	return rc;
+}
+
+/* -- opening and closing ----------------------------------------------------------------------------- */
+
+char *
+ca_domain_of(X509 *x)
 {
 	static const char scheme[] = "spiffe://";
 	const size_t n = sizeof(scheme) - 1;
-	GENERAL_NAMES *names = X509_get_ext_d2i(ca, NID_subject_alt_name, NULL, NULL);
+	GENERAL_NAMES *names = X509_get_ext_d2i(x, NID_subject_alt_name, NULL, NULL);
 	char *domain = NULL;
 
 	for (int i = 0; i < sk_GENERAL_NAME_num(names) && domain == NULL; i++) {
@@ -270,55 +175,81 @@ domain_of(X509 *ca)
 	return domain;
 }
 
-static EVP_PKEY *
-read_key(const char *path, X509 *x, struct errs *errs)
+static void
+unload(struct ca *ca)
 {
-	char *pem = read_text(path, true, errs);
-	const char *why = NULL;
-	EVP_PKEY *k;
-
-	if (pem == NULL)
-		return NULL;
-	k = pkey_from_pem(pem, &why);
-	pkey_free_pem(pem);
-	if (k && X509_check_private_key(x, k) != 1) {
-		pkey_free(k);
-		k = NULL;
-		why = "not the key of the certificate beside it";
-	}
-	if (k == NULL)
-		errs_add(errs, path, 0, "%s", why);
-	return k;
+	svid_bundle_unref(ca->bundle);
+	ca->bundle = NULL;
+	ca_gen_fini(&ca->gen[0]);
+	ca_gen_fini(&ca->gen[1]);
+	mem_free(ca->domain);
+	ca->domain = NULL;
 }
 
 static int
-load(struct ca *ca, struct errs *errs)
+load_gens(struct ca *ca, struct errs *errs)
 {
-	char *root = store_ca_path(&ca->store, "root.crt"), *issuing = store_ca_path(&ca->store, "issuing.crt");
-	char *key = store_ca_path(&ca->store, "issuing.key"), *root_pem = NULL;
+	unsigned other = ca->state.next ? ca->state.next : ca->state.old;
 	const char *why = NULL;
+
+	if (ca_gen_read(&ca->store, ca->state.current, &ca->gen[0], errs) != 0 || ca_need_key(ca, &ca->gen[0], errs) != 0 ||
+	    (other && ca_gen_read(&ca->store, other, &ca->gen[1], errs) != 0))
+		return -1;
+	ca->domain = ca_domain_of(ca->gen[0].issuing);
+	if (ca->domain == NULL) {
+		errs_add(errs, ca->store.ca, 0, "a CA without the SPIFFE ID of a trust domain");
+		return -1;
+	}
+	ca->bundle = svid_bundle_new(ca->domain, ca->gen[0].root_pem, &why);
+	if (ca->bundle == NULL)
+		errs_add(errs, ca->store.ca, 0, "the root's certificate is of no use: %s", why);
+	return ca->bundle ? 0 : -1;
+}
+
+static int
+load_ledger(struct ca *ca, struct errs *errs)
+{
+	size_t before = errs->errors;
+	char *path;
+
+	if (ca->ledger) {
+		if (ledger_refresh(ca->ledger, errs) == 0)
+			return 0;
+	} else {
+		path = store_ca_path(&ca->store, "index");
+		ca->ledger = ledger_open(path, errs);
+		mem_free(path);
+		if (ca->ledger && errs->errors == before)
+			return 0;
+	}
+	/* A damaged line may be a revocation: going on would let it be forgotten. */
+	errs_add(errs, ca->store.ca, 0, "nothing is issued or revoked while the index is damaged; restore it from a backup, or repair these lines");
+	ledger_close(ca->ledger);
+	ca->ledger = NULL;
+	return -1;
+}
+
+int
+ca_load(struct ca *ca, struct errs *errs)
+{
+	struct store_state st;
 	int rc = -1;
 
 	ERR_set_mark();
-	if ((ca->root = read_cert(root, &root_pem, errs)) == NULL || (ca->issuing = read_cert(issuing, &ca->issuing_pem, errs)) == NULL ||
-	    (ca->key = read_key(key, ca->issuing, errs)) == NULL)
+	if (store_state_read(&ca->store, &st, errs) != 0)
 		goto out;
-	ca->domain = domain_of(ca->issuing);
-	if (ca->domain == NULL) {
-		errs_add(errs, issuing, 0, "a CA without the SPIFFE ID of a trust domain");
-		goto out;
+	if (memcmp(&st, &ca->state, sizeof(st)) != 0) {
+		unload(ca);
+		ca->state = st;
+		if (load_gens(ca, errs) != 0) {
+			memset(&ca->state, 0, sizeof(ca->state));
+			goto out;
+		}
 	}
-	ca->bundle = svid_bundle_new(ca->domain, root_pem, &why);
-	if (ca->bundle == NULL)
-		errs_add(errs, root, 0, "%s", why);
-	else
-		rc = 0;
+	if (load_ledger(ca, errs) == 0)
+		rc = ca_settle(ca, errs);
 out:
 	ERR_pop_to_mark();
-	mem_free(root);
-	mem_free(issuing);
-	mem_free(key);
-	mem_free(root_pem);
 	return rc;
 }
 
@@ -327,12 +258,12 @@ ca_open(const char *dir, const struct ca_keys *keys, struct errs *errs)
 {
 	struct ca *ca = mem_zalloc(sizeof(*ca));
 
-	(void)keys;
 	store_init(&ca->store, dir);
+	ca->passphrase = keys && keys->passphrase ? mem_strdup(keys->passphrase) : NULL;
 	/* A mistyped --dir must not leave a directory behind. */
 	if (access(ca->store.ca, F_OK) != 0)
 		errs_add(errs, ca->store.ca, 0, "%s; is there a CA in %s? \"gwctl pki init\" makes one", strerror(errno), dir);
-	else if (store_lock(&ca->store, CA_LOCK_MS, errs) == 0 && load(ca, errs) == 0)
+	else if (store_lock(&ca->store, CA_LOCK_MS, errs) == 0 && ca_load(ca, errs) == 0)
 		return ca;
 	ca_close(ca);
 	return NULL;
@@ -343,14 +274,28 @@ ca_close(struct ca *ca)
 {
 	if (ca == NULL)
 		return;
-	svid_bundle_unref(ca->bundle);
-	X509_free(ca->root);
-	X509_free(ca->issuing);
-	EVP_PKEY_free(ca->key);
-	mem_free(ca->issuing_pem);
-	mem_free(ca->domain);
+	unload(ca);
+	ledger_close(ca->ledger);
+	pkey_free_pem(ca->passphrase);
 	store_fini(&ca->store);
 	mem_free(ca);
+}
+
+void
+ca_unlock(struct ca *ca)
+{
+	store_unlock(&ca->store);
+}
+
+int
+ca_lock(struct ca *ca, struct errs *errs)
+{
+	if (store_lock(&ca->store, CA_LOCK_MS, errs) != 0)
+		return -1;
+	if (ca_load(ca, errs) == 0)
+		return 0;
+	store_unlock(&ca->store);
+	return -1;
 }
 
 const char *
@@ -359,227 +304,177 @@ ca_domain(const struct ca *ca)
 	return ca->domain;
 }
 
-char *
-ca_bundle(const char *dir, struct errs *errs)
+const char *
+ca_issuing_pem(const struct ca *ca)
 {
+	return ca->gen[0].issuing_pem;
+}
+
+int64_t
+ca_issuing_end(const struct ca *ca)
+{
+	int64_t end;
+
+	return svid_cert_time(X509_get0_notAfter(ca->gen[0].issuing), &end) == 0 ? end : 0;
+}
+
+static bool
+file_encrypted(const char *path)
+{
+	char *pem = pkifile_read_secret(path, CA_PEM_MAX);
+	bool yes = pem && pkey_pem_is_encrypted(pem);
+
+	pkey_free_pem(pem);
+	return yes;
+}
+
+bool
+ca_encrypted(const char *dir, const struct ca_keys *keys)
+{
+	static const char *const names[] = { "issuing.key", "root.key" };
+	bool yes = keys && keys->root_key && file_encrypted(keys->root_key);
+	struct store_state st;
 	struct store s;
-	char *path, *pem = NULL;
-	X509 *root;
+	struct errs errs;
 
+	errs_init(&errs);
 	store_init(&s, dir);
-	path = store_ca_path(&s, "root.crt");
-	root = read_cert(path, NULL, errs);
-	if (root)
-		pem = cert_to_pem(root); /* the certificate alone, whatever text stands around it */
-	X509_free(root);
-	mem_free(path);
-	store_fini(&s);
-	return pem;
-}
+	if (store_state_read(&s, &st, &errs) == 0) {
+		const unsigned gens[] = { st.current, st.next, st.old };
 
-/* -- issuing --------------------------------------------------------------------------------------- */
+		for (size_t i = 0; i < 6 && !yes; i++) {
+			char *path = gens[i / 2] ? store_gen_path(&s, gens[i / 2], names[i % 2]) : NULL;
 
-char *
-ca_id_of_name(const char *domain, const char *kind, const char *name, const char **why)
-{
-	bool gateway = strcmp(kind, "gateway") == 0;
-	struct spiffe_id id;
-	char *text;
-
-	if (strncmp(name, "spiffe://", 9) == 0)
-		text = mem_strdup(name);
-	else
-		text = mem_printf("spiffe://%s/%s%s", domain, gateway ? "gateway/" : "", name);
-	*why = NULL;
-	if (spiffe_parse(&id, text, strlen(text), why) != 0)
-		;
-	else if (id.domain_len != strlen(domain) || memcmp(id.domain, domain, id.domain_len) != 0)
-		*why = "an id of another trust domain";
-	else if (id.path_len == 0)
-		*why = "an id without a path";
-	else if (gateway && !spiffe_is_gateway(&id))
-		*why = "a gateway's name is one path segment";
-	else if (!gateway && (strncmp(id.path, "/gateway/", 9) == 0 || strcmp(id.path, "/gateway") == 0))
-		*why = "ids under gateway/ are for gateways: \"gwctl pki issue gateway\"";
-	if (*why == NULL)
-		return text;
-	mem_free(text);
-	return NULL;
-}
-
-/* RFC 1123 2.1, with a whole label as wildcard at most (RFC 9525 6.3). */
-static const char *
-dns_fault(const char *s)
-{
-	size_t label = 0, n = strlen(s);
-
-	if (n == 0 || n > 253)
-		return "not 1 to 253 octets";
-	if (strncmp(s, "*.", 2) == 0)
-		s += 2;
-	for (;; s++) {
-		if (*s == '.' || *s == 0) {
-			if (label == 0 || label > 63 || s[-1] == '-')
-				return "a label that is empty, too long or ends with \"-\"";
-			if (*s == 0)
-				return NULL;
-			label = 0;
-			continue;
+			yes = path && file_encrypted(path);
+			mem_free(path);
 		}
-		if (!((*s >= 'a' && *s <= 'z') || (*s >= '0' && *s <= '9') || *s == '_' || (*s == '-' && label > 0)))
-			return "lower-case letters, digits, \"-\" and \"_\" are what it may have";
-		label++;
 	}
+	store_fini(&s);
+	errs_fini(&errs);
+	return yes;
 }
 
-static int
-check_request(const struct ca *ca, const struct ca_request *r, struct errs *errs)
+/* -- the books --------------------------------------------------------------------------------------- */
+
+const char *
+ca_state_text(enum ca_state s)
 {
-	size_t before = errs->errors;
-	const char *why;
-	char *id = ca_id_of_name(ca->domain, r->kind, r->id, &why);
+	static const char *const texts[] = { [CA_VALID] = "valid", [CA_NOT_YET_VALID] = "not-yet-valid", [CA_EXPIRED] = "expired",
+		[CA_REVOKED] = "revoked", [CA_SUPERSEDED] = "superseded" };
 
-	if (id == NULL || strcmp(id, r->id) != 0)
-		errs_add(errs, NULL, 0, "cannot issue \"%s\": %s", r->id, id ? "not a SPIFFE ID" : why);
-	mem_free(id);
-	if (r->ndns > CA_DNS_MAX)
-		errs_add(errs, NULL, 0, "%zu DNS names; at most %d fit one certificate", r->ndns, CA_DNS_MAX);
-	for (size_t i = 0; i < r->ndns; i++)
-		if ((why = dns_fault(r->dns[i])) != NULL)
-			errs_add(errs, NULL, 0, "\"%s\" is no DNS name: %s", r->dns[i], why);
-	if (r->lifetime_s < 0 || (r->lifetime_s > 0 && r->lifetime_s < 60))
-		errs_add(errs, NULL, 0, "a lifetime below one minute");
-	return errs->errors == before ? 0 : -1;
-}
-
-/* What a CSR asks for is not taken over; but one that names somebody else was not made for this. */
-static const char *
-csr_names_fault(X509_REQ *req, const char *id)
-{
-	STACK_OF(X509_EXTENSION) *exts = X509_REQ_get_extensions(req);
-	GENERAL_NAMES *names = X509V3_get_d2i(exts, NID_subject_alt_name, NULL, NULL);
-	const char *fault = NULL;
-
-	for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
-		const GENERAL_NAME *g = sk_GENERAL_NAME_value(names, i);
-
-		if (g->type == GEN_URI && ((size_t)ASN1_STRING_length(g->d.uniformResourceIdentifier) != strlen(id) ||
-		    memcmp(ASN1_STRING_get0_data(g->d.uniformResourceIdentifier), id, strlen(id)) != 0))
-			fault = "it asks for another id than the one given; leave the id out of the request, or issue that one";
-	}
-	GENERAL_NAMES_free(names);
-	sk_X509_EXTENSION_pop_free(exts, X509_EXTENSION_free);
-	return fault;
-}
-
-static EVP_PKEY *
-key_of_csr(const struct ca_request *r, struct errs *errs)
-{
-	BIO *in = BIO_new_mem_buf(r->csr_pem, -1);
-	X509_REQ *req = in ? PEM_read_bio_X509_REQ(in, NULL, NULL, NULL) : NULL;
-	EVP_PKEY *key = req ? X509_REQ_get_pubkey(req) : NULL;
-	const char *fault = NULL;
-
-	if (req == NULL)
-		fault = "not a certificate request in PEM form (\"openssl req -new\" makes one)";
-	else if (key == NULL)
-		fault = "a public key of an unknown kind";
-	else if (X509_REQ_verify(req, key) != 1) /* RFC 2986 4.2: proof that the requester has the key */
-		fault = "its signature is not by its own key";
-	else if ((fault = svid_cert_key_fault(key)) == NULL)
-		fault = csr_names_fault(req, r->id);
-	if (fault) {
-		errs_add(errs, NULL, 0, "certificate request refused: %s", fault);
-		EVP_PKEY_free(key);
-		key = NULL;
-	}
-	X509_REQ_free(req);
-	BIO_free(in);
-	return key;
-}
-
-/* As a gateway would: against our own bundle, by both directions' rules. */
-static const char *
-refusal(const struct ca *ca, X509 *leaf, int64_t now)
-{
-	struct svid_info *info = mem_zalloc(sizeof(*info));
-	struct svid_bundle *bundles[1] = { ca->bundle };
-	X509 *chain[2] = { leaf, ca->issuing };
-	const char *detail = NULL;
-	enum svid_reason r = svid_verify(chain, 2, bundles, 1, SVID_CLIENT, now, info, &detail);
-
-	if (r == SVID_OK)
-		r = svid_verify(chain, 2, bundles, 1, SVID_SERVER, now, info, &detail);
-	mem_free(info);
-	return r == SVID_OK ? NULL : detail ? detail : svid_reason_text(r);
-}
-
-static int
-sign(struct ca *ca, const struct ca_request *r, EVP_PKEY *key, struct ca_issued *out, struct errs *errs)
-{
-	int64_t life = r->lifetime_s ? r->lifetime_s : strcmp(r->kind, "gateway") ? CA_WORKLOAD_S : CA_GATEWAY_S, limit;
-	struct cert_spec s = { .organization = ca->domain, .common_name = strrchr(r->id, '/') + 1, .id = r->id, .dns = r->dns,
-		.ndns = r->ndns, .not_before = r->now - BACKDATE_LEAF_S, .not_after = r->now + life };
-	struct store_entry e = { .serial = out->serial, .kind = r->kind, .id = r->id };
-	X509 *leaf = NULL;
-	const char *fault;
-	char *pem;
-	int rc = -1;
-
-	if (svid_cert_time(X509_get0_notAfter(ca->issuing), &limit) != 0 || limit <= r->now) {
-		errs_add(errs, ca->store.ca, 0, "the issuing CA has expired; it needs a successor before it can issue");
-		return -1;
-	}
-	out->shortened = s.not_after > limit;
-	if (out->shortened)
-		s.not_after = limit;
-	cert_serial(s.serial);
-	esc_hex(out->serial, s.serial, sizeof(s.serial));
-	out->serial[40] = 0;
-	out->not_after = s.not_after;
-	leaf = cert_make(&s, key, ca->issuing, ca->key);
-	if (leaf == NULL) {
-		errs_add(errs, NULL, 0, "cannot make a certificate for \"%s\"", r->id);
-		return -1;
-	}
-	fault = refusal(ca, leaf, r->now);
-	e.not_before = s.not_before;
-	e.not_after = s.not_after;
-	if (fault) {
-		errs_add(errs, ca->store.ca, 0, "a gateway would refuse what this CA signs: %s", fault);
-	} else if (store_append(ca->store.ca, &e, errs) == 0) {
-		pem = cert_to_pem(leaf);
-		out->chain_pem = mem_printf("%s%s", pem, ca->issuing_pem);
-		mem_free(pem);
-		rc = 0;
-	}
-	X509_free(leaf);
-	return rc;
-}
-
-int
-ca_issue(struct ca *ca, const struct ca_request *r, struct ca_issued *out, struct errs *errs)
-{
-	EVP_PKEY *key;
-	int rc;
-
-	memset(out, 0, sizeof(*out));
-	if (check_request(ca, r, errs) != 0)
-		return -1;
-	ERR_set_mark();
-	key = r->csr_pem ? key_of_csr(r, errs) : pkey_new(r->alg);
-	rc = key ? sign(ca, r, key, out, errs) : -1;
-	if (rc == 0 && r->csr_pem == NULL)
-		out->key_pem = pkey_to_pem(key);
-	EVP_PKEY_free(key);
-	ERR_pop_to_mark();
-	return rc;
+	return texts[s];
 }
 
 void
-ca_issued_fini(struct ca_issued *out)
+ca_entry_of(const struct ledger *l, const struct ledger_entry *e, int64_t now, struct ca_entry *out)
 {
-	mem_free(out->chain_pem);
-	pkey_free_pem(out->key_pem);
-	memset(out, 0, sizeof(*out));
+	*out = (struct ca_entry){ .serial = e->serial, .kind = e->kind, .id = e->id, .issuer = e->issuer, .how = e->how, .predecessor = e->predecessor,
+		.dns = e->dns, .not_before = e->not_before, .not_after = e->not_after, .revoked_at = e->revoked_at, .reason = e->reason };
+	if (e->reason)
+		out->state = CA_REVOKED;
+	else if (e->not_after < now)
+		out->state = CA_EXPIRED;
+	else if (e->not_before > now)
+		out->state = CA_NOT_YET_VALID;
+	else if (e->successor != LEDGER_NONE && ledger_at(l, e->successor)->reason == NULL)
+		out->state = CA_SUPERSEDED;
+	else
+		out->state = CA_VALID;
+}
+
+/* What people and other programs write, as the books have it. */
+static bool
+plain_serial(char out[LEDGER_SERIAL_LEN + 1], const char *serial)
+{
+	size_t n = 0;
+
+	for (const char *c = serial; *c; c++) {
+		if (*c == ':')
+			continue;
+		if (n == LEDGER_SERIAL_LEN || !isxdigit((unsigned char)*c))
+			return false;
+		out[n++] = (char)tolower((unsigned char)*c);
+	}
+	out[n] = 0;
+	return n == LEDGER_SERIAL_LEN;
+}
+
+int
+ca_find(const struct ca *ca, const char *serial, int64_t now, struct ca_entry *out)
+{
+	char plain[LEDGER_SERIAL_LEN + 1];
+	const struct ledger_entry *e = plain_serial(plain, serial) ? ledger_find(ca->ledger, plain) : NULL;
+
+	if (e == NULL)
+		return -1;
+	ca_entry_of(ca->ledger, e, now, out);
+	return 0;
+}
+
+int
+ca_successor_of(const struct ca *ca, const char *serial, int64_t now, struct ca_entry *out)
+{
+	char plain[LEDGER_SERIAL_LEN + 1];
+	const struct ledger_entry *e = plain_serial(plain, serial) ? ledger_find(ca->ledger, plain) : NULL;
+	size_t i = e && e->successor != LEDGER_NONE ? e->successor + (size_t)1 : 0;
+
+	/* The last one, unless it was revoked: then there may be one before it. */
+	while (i-- > 0) {
+		const struct ledger_entry *s = ledger_at(ca->ledger, i);
+
+		if (s->reason == NULL && s->predecessor && memcmp(s->predecessor, plain, LEDGER_SERIAL_LEN) == 0) {
+			ca_entry_of(ca->ledger, s, now, out);
+			return 0;
+		}
+	}
+	return -1;
+}
+
+bool
+ca_is_revoked(const struct ca *ca, const char *serial)
+{
+	char plain[LEDGER_SERIAL_LEN + 1];
+	const struct ledger_entry *e = plain_serial(plain, serial) ? ledger_find(ca->ledger, plain) : NULL;
+
+	return e && e->reason;
+}
+
+static void
+each(const struct ledger *l, int64_t now, ca_entry_fn *on_entry, void *ctx)
+{
+	for (size_t i = 0; i < ledger_n(l); i++) {
+		struct ca_entry e;
+
+		ca_entry_of(l, ledger_at(l, i), now, &e);
+		on_entry(ctx, &e);
+	}
+}
+
+void
+ca_each(const struct ca *ca, int64_t now, ca_entry_fn *on_entry, void *ctx)
+{
+	each(ca->ledger, now, on_entry, ctx);
+}
+
+int
+ca_list(const char *dir, int64_t now, ca_entry_fn *on_entry, void *ctx, struct errs *errs)
+{
+	struct ledger *l = NULL;
+	struct store s;
+	char *path;
+
+	store_init(&s, dir);
+	path = store_ca_path(&s, "index");
+	if (access(s.ca, F_OK) != 0)
+		errs_add(errs, s.ca, 0, "%s; is there a CA in %s? \"gwctl pki init\" makes one", strerror(errno), dir);
+	else
+		l = ledger_open(path, errs);
+	if (l)
+		each(l, now, on_entry, ctx);
+	mem_free(path);
+	store_fini(&s);
+	if (l == NULL)
+		return -1;
+	ledger_close(l);
+	return 0;
 }

@@ -42,11 +42,14 @@ int ca_init(const char *dir, const char *domain, enum pkey_alg alg, const struct
 /* Whether ca_open() will need a passphrase, so that it can be asked for before others have to wait. false also where there is no CA. */
 bool ca_encrypted(const char *dir, const struct ca_keys *keys);
 
-/* An opened CA holds the store's lock and the issuing key. keys may be NULL, and is not kept. NULL with faults. */
+/* An opened CA holds the store's lock and the issuing key. keys may be NULL; its passphrase is copied. NULL with faults. */
 struct ca;
 struct ca *ca_open(const char *dir, const struct ca_keys *keys, struct errs *errs);
 void ca_close(struct ca *ca);  /* wipes; NULL is a no-op */
 const char *ca_domain(const struct ca *ca);
+/* Of the CA that issues: its certificate, and its end. The text is the CA's, until it is locked again or closed. */
+const char *ca_issuing_pem(const struct ca *ca);
+int64_t ca_issuing_end(const struct ca *ca);
 /*
  * For one that stays open (the ca role): give the lock to others, and take it again, with what they did meanwhile. Between the two nothing else
  * of this header may be called with it. ca_lock: 0, or -1 with faults (and still unlocked).
@@ -82,6 +85,8 @@ void ca_issued_fini(struct ca_issued *out);
 
 /* "spiffe://DOMAIN/gateway/NAME" or "spiffe://DOMAIN/NAME" of what an operator typed (a whole id of the domain is fine for both). NULL with *why; mem_free(). */
 char *ca_id_of_name(const char *domain, const char *kind, const char *name, const char **why);
+/* What is wrong with a DNS name in a certificate (static), or NULL. */
+const char *ca_dns_fault(const char *name);
 
 /* -- the books ------------------------------------------------------------------------------------- */
 
@@ -119,8 +124,8 @@ int ca_list(const char *dir, int64_t now, ca_entry_fn *on_entry, void *ctx, stru
 const char *ca_reason(const char *text);
 extern const char *const ca_reasons[];      /* all of them, NULL at the end */
 /*
- * Revokes (those that are revoked already stay as they are) and publishes a CRL. The revocations are on disk when this returns, also with -1 after a
- * warning that only the CRL could not be written. An issuing CA's serial needs the root's key.
+ * Revokes (those that are revoked already stay as they are) and publishes a CRL: all of the certificates or none. The revocations are on disk before this
+ * returns 0; also with -1 where ca_is_revoked() then says so and only the CRL could not be written. An issuing CA's serial needs the root's key.
  */
 int ca_revoke(struct ca *ca, const char *const *serials, size_t n, const char *reason, const struct ca_keys *keys, int64_t now, struct errs *errs);
 /* Writes DIR/<domain>.crl: a CRL of each CA whose certificates may be in use. lifetime_s 0: CA_CRL_S. With_root: a new one of the root, too (needs its key). */

@@ -134,9 +134,8 @@ set_serial(X509 *x, const uint8_t serial[20])
 	return ok;
 }
 
-/* The digest that fits the signer; Ed25519 brings its own. */
-static const EVP_MD *
-digest_for(EVP_PKEY *signer)
+const EVP_MD *
+cert_digest(EVP_PKEY *signer)
 {
 	if (EVP_PKEY_get_base_id(signer) == EVP_PKEY_ED25519)
 		return NULL;
@@ -156,7 +155,7 @@ cert_make(const struct cert_spec *s, EVP_PKEY *public_key, X509 *issuer, EVP_PKE
 	    !set_name(subject, "CN", s->common_name) || X509_set_issuer_name(x, issuer ? X509_get_subject_name(issuer) : subject) != 1 ||
 	    ASN1_TIME_set(X509_getm_notBefore(x), (time_t)s->not_before) == NULL ||
 	    ASN1_TIME_set(X509_getm_notAfter(x), (time_t)s->not_after) == NULL || X509_set_pubkey(x, public_key) != 1 ||
-	    !add_extensions(x, issuer ? issuer : x, s) || X509_sign(x, signer, digest_for(signer)) <= 0) {
+	    !add_extensions(x, issuer ? issuer : x, s) || X509_sign(x, signer, cert_digest(signer)) <= 0) {
 		X509_free(x);
 		return NULL;
 	}

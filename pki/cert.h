@@ -26,6 +26,8 @@ struct cert_spec {
 void cert_serial(uint8_t out[20]);
 /* issuer NULL: self-signed, and signer is the key of public_key. NULL when OpenSSL refuses. */
 X509 *cert_make(const struct cert_spec *s, EVP_PKEY *public_key, X509 *issuer, EVP_PKEY *signer);
+/* The digest that fits the signer; NULL for Ed25519, which brings its own. */
+const EVP_MD *cert_digest(EVP_PKEY *signer);
 char *cert_to_pem(X509 *x);     /* mem_free() */
 
 #endif

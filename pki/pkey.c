@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pki/pkey.h"
 
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,6 +8,8 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
+#include <openssl/pkcs12.h>
+#include <openssl/x509.h>
 
 #include "gateway/base/mem.h"
 
@@ -68,33 +69,88 @@ pkey_free_pem(char *pem)
 	mem_free(pem);
 }
 
-static int
-no_passphrase(char *buf, int size, int rw, void *ctx)
+char *
+pkey_to_pem_encrypted(struct evp_pkey_st *k, const char *passphrase)
 {
-	bool *asked = ctx;
+	PKCS8_PRIV_KEY_INFO *plain;
+	X509_ALGOR *how;
+	X509_SIG *box;
+	BIO *out;
+	char *p, *pem;
+	long n;
 
-	(void)buf;
-	(void)size;
+	if (passphrase == NULL)
+		return pkey_to_pem(k);
+	plain = EVP_PKEY2PKCS8(k);
+	how = PKCS5_pbe2_set_iv(EVP_aes_256_cbc(), PKEY_PBKDF2_ROUNDS, NULL, 16, NULL, NID_hmacWithSHA256);
+	box = plain && how ? PKCS8_set0_pbe(passphrase, (int)strlen(passphrase), plain, how) : NULL; /* takes "how" */
+	out = BIO_new(BIO_s_mem());
+	if (box == NULL || out == NULL || PEM_write_bio_PKCS8(out, box) != 1)
+		abort();
+	n = BIO_get_mem_data(out, &p);
+	pem = mem_strndup(p, (size_t)n);
+	BIO_free(out);
+	X509_SIG_free(box);
+	PKCS8_PRIV_KEY_INFO_free(plain);
+	return pem;
+}
+
+bool
+pkey_pem_is_encrypted(const char *pem)
+{
+	return strstr(pem, "-----BEGIN " PEM_STRING_PKCS8 "-----") || strstr(pem, "Proc-Type: 4,ENCRYPTED");
+}
+
+enum pkey_alg
+pkey_alg_of(const struct evp_pkey_st *k)
+{
+	if (EVP_PKEY_get_base_id(k) == EVP_PKEY_ED25519)
+		return PKEY_ED25519;
+	return EVP_PKEY_get_base_id(k) == EVP_PKEY_EC && EVP_PKEY_get_bits(k) == 384 ? PKEY_P384 : PKEY_P256;
+}
+
+struct asked {
+	const char *passphrase;
+	bool asked, too_long;
+};
+
+static int
+answer(char *buf, int size, int rw, void *ctx)
+{
+	struct asked *a = ctx;
+	size_t n = a->passphrase ? strlen(a->passphrase) : 0;
+
 	(void)rw;
-	*asked = true;
-	return -1;
+	a->asked = true;
+	a->too_long = n > (size_t)size;
+	if (n == 0 || a->too_long)
+		return -1;
+	memcpy(buf, a->passphrase, n);
+	return (int)n;
 }
 
 struct evp_pkey_st *
-pkey_from_pem(const char *pem, const char **why)
+pkey_from_pem_encrypted(const char *pem, const char *passphrase, const char **why)
 {
 	BIO *in = BIO_new_mem_buf(pem, -1);
-	bool asked = false;
+	struct asked a = { .passphrase = passphrase };
 	EVP_PKEY *k;
 
 	if (in == NULL)
 		abort();
 	ERR_set_mark();
-	k = PEM_read_bio_PrivateKey(in, NULL, no_passphrase, &asked);
+	k = PEM_read_bio_PrivateKey(in, NULL, answer, &a);
 	ERR_pop_to_mark();
 	BIO_free(in);
-	*why = k ? NULL : asked ? "the key is encrypted" : "no private key in PEM form";
+	*why = k ? NULL : !a.asked ? "no private key in PEM form" : passphrase == NULL ? "the key is encrypted" :
+	    a.too_long ? "the passphrase is too long" : "wrong passphrase, or the key is damaged";
 	return k;
+}
+
+struct evp_pkey_st *
+pkey_from_pem(const char *pem, const char **why)
+{
+	return pkey_from_pem_encrypted(pem, NULL, why);
 }
 
 int

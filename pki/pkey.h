@@ -3,6 +3,7 @@
 #ifndef PKI_PKEY_H
 #define PKI_PKEY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,8 +18,16 @@ void pkey_free(struct evp_pkey_st *k);                       /* NULL is a no-op 
 /* PKCS#8 (RFC 5958), not encrypted; the caller gives it to pkey_free_pem(). */
 char *pkey_to_pem(struct evp_pkey_st *k);
 void pkey_free_pem(char *pem);                 /* wipes; NULL is a no-op */
+/* The same encrypted: PBES2 (RFC 8018) of PBKDF2 with HMAC-SHA-256 and AES-256-CBC. passphrase NULL: not encrypted. */
+char *pkey_to_pem_encrypted(struct evp_pkey_st *k, const char *passphrase);
+#define PKEY_PBKDF2_ROUNDS 600000
 /* NULL with *why (static). Never asks for a passphrase. */
 struct evp_pkey_st *pkey_from_pem(const char *pem, const char **why);
+/* passphrase may be NULL, and is not looked at where the key is not encrypted. */
+struct evp_pkey_st *pkey_from_pem_encrypted(const char *pem, const char *passphrase, const char **why);
+bool pkey_pem_is_encrypted(const char *pem);   /* by its label */
+/* The alg whose keys look like this one; PKEY_P256 for others. */
+enum pkey_alg pkey_alg_of(const struct evp_pkey_st *k);
 /* Ed25519 alone (RFC 8032): for pairing files. 0 or -1. */
 int pkey_public(struct evp_pkey_st *k, uint8_t out[32]);
 int pkey_sign(struct evp_pkey_st *k, const void *p, size_t n, uint8_t out[64]);

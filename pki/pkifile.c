@@ -161,29 +161,46 @@ move_new(const char *from, const char *to)
 	return unlink(from);
 }
 
-static int
-write_file(const char *path, mode_t mode, const void *p, size_t n, int (*move)(const char *, const char *))
+/* A synced file under a temporary name (mem_free()), or NULL with errno. Born with no more rights than it ends with, whatever the umask says. */
+static char *
+write_temporary(const char *path, mode_t mode, const void *p, size_t n, const struct pkifile_owner *owner)
 {
-	char *tmp = temporary(path), *dir = pkifile_dirname(path);
-	int fd, err = 0;
+	char *tmp = temporary(path);
+	int fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode & 0600), err = 0;
 
-	/* Born with no more rights than it ends with, whatever the umask says. */
-	fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode & 0600);
 	if (fd < 0) {
 		err = errno;
-		goto out;
+	} else {
+		if (write_all(fd, p, n) != 0 || (owner && geteuid() == 0 && fchown(fd, owner->uid, owner->gid) != 0) ||
+		    fchmod(fd, mode) != 0 || fsync(fd) != 0)
+			err = errno;
+		if (close(fd) != 0 && err == 0)
+			err = errno;
+		if (err)
+			unlink(tmp);
 	}
-	if (write_all(fd, p, n) != 0 || fchmod(fd, mode) != 0 || fsync(fd) != 0)
+	if (err == 0)
+		return tmp;
+	mem_free(tmp);
+	errno = err;
+	return NULL;
+}
+
+static int
+write_file(const char *path, mode_t mode, const void *p, size_t n, const struct pkifile_owner *owner, int (*move)(const char *, const char *))
+{
+	char *tmp = write_temporary(path, mode, p, n, owner), *dir;
+	int err = 0;
+
+	if (tmp == NULL)
+		return -1;
+	dir = pkifile_dirname(path);
+	if (move(tmp, path) != 0) {
 		err = errno;
-	if (close(fd) != 0 && err == 0)
-		err = errno;
-	if (err == 0 && move(tmp, path) != 0)
-		err = errno;
-	if (err)
 		unlink(tmp);
-	else if (pkifile_sync_dir(dir) != 0)
+	} else if (pkifile_sync_dir(dir) != 0) {
 		err = errno;
-out:
+	}
 	mem_free(tmp);
 	mem_free(dir);
 	if (err == 0)
@@ -195,11 +212,62 @@ out:
 int
 pkifile_write_new(const char *path, mode_t mode, const void *p, size_t n)
 {
-	return write_file(path, mode, p, n, move_new);
+	return write_file(path, mode, p, n, NULL, move_new);
 }
 
 int
 pkifile_replace(const char *path, mode_t mode, const void *p, size_t n)
 {
-	return write_file(path, mode, p, n, rename);
+	return write_file(path, mode, p, n, NULL, rename);
+}
+
+int
+pkifile_write_new_as(const char *path, mode_t mode, const void *p, size_t n, const struct pkifile_owner *owner)
+{
+	return write_file(path, mode, p, n, owner, move_new);
+}
+
+int
+pkifile_replace_as(const char *path, mode_t mode, const void *p, size_t n, const struct pkifile_owner *owner)
+{
+	return write_file(path, mode, p, n, owner, rename);
+}
+
+static char *
+write_like_before(const char *path, mode_t mode, const char *text)
+{
+	struct pkifile_owner owner;
+	struct stat st;
+
+	if (lstat(path, &st) != 0)
+		return errno == ENOENT ? write_temporary(path, mode, text, strlen(text), NULL) : NULL;
+	if (!S_ISREG(st.st_mode)) {
+		errno = S_ISDIR(st.st_mode) ? EISDIR : EINVAL; /* a link stands for a choice that we do not know */
+		return NULL;
+	}
+	owner = (struct pkifile_owner){ .uid = st.st_uid, .gid = st.st_gid };
+	return write_temporary(path, st.st_mode & 0777, text, strlen(text), &owner);
+}
+
+int
+pkifile_replace_pair(const char *first, mode_t first_mode, const char *first_text, const char *second, mode_t second_mode, const char *second_text)
+{
+	char *a = write_like_before(first, first_mode, first_text), *b = a ? write_like_before(second, second_mode, second_text) : NULL;
+	char *dir = pkifile_dirname(first), *dir2 = pkifile_dirname(second);
+	int err = a && b ? 0 : errno;
+
+	if (err == 0 && (rename(a, first) != 0 || rename(b, second) != 0 || pkifile_sync_dir(dir) != 0 || pkifile_sync_dir(dir2) != 0))
+		err = errno;
+	if (err && a)
+		unlink(a);
+	if (err && b)
+		unlink(b);
+	mem_free(a);
+	mem_free(b);
+	mem_free(dir);
+	mem_free(dir2);
+	if (err == 0)
+		return 0;
+	errno = err;
+	return -1;
 }

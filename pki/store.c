@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pki/store.h"
 
-#include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -16,7 +16,8 @@
 #include "gateway/base/mem.h"
 #include "pki/pkifile.h"
 
-#define INDEX_LINE_MAX 4096
+#define STATE_MAX 4096
+#define NUMBER_MAX 999999
 
 void
 store_init(struct store *s, const char *dir)
@@ -29,9 +30,7 @@ store_init(struct store *s, const char *dir)
 void
 store_fini(struct store *s)
 {
-	if (s->lock >= 0)
-		close(s->lock);
-	s->lock = -1;
+	store_unlock(s);
 	mem_free(s->dir);
 	mem_free(s->ca);
 	s->dir = s->ca = NULL;
@@ -47,6 +46,12 @@ char *
 store_ca_path(const struct store *s, const char *name)
 {
 	return mem_printf("%s/%s", s->ca, name);
+}
+
+char *
+store_gen_path(const struct store *s, unsigned n, const char *name)
+{
+	return n == 1 ? store_ca_path(s, name) : mem_printf("%s/%u/%s", s->ca, n, name);
 }
 
 /* -- the lock -------------------------------------------------------------------------------- */
@@ -73,11 +78,34 @@ make_dirs(const char *dir)
 	return rc;
 }
 
+/* What a crash left half made: nobody else makes files like these while we have the lock. */
+static void
+sweep(const char *dir, const char *prefix)
+{
+	DIR *d = opendir(dir);
+	struct dirent *e;
+
+	while (d && (e = readdir(d)) != NULL) {
+		size_t n = strlen(e->d_name);
+		char *path;
+
+		if (strncmp(e->d_name, prefix, strlen(prefix)) != 0 || n < 21 || strcmp(e->d_name + n - 4, ".tmp") != 0 || e->d_name[n - 21] != '.')
+			continue;
+		path = mem_printf("%s/%s", dir, e->d_name);
+		if (unlink(path) != 0 && errno == EISDIR)
+			store_remove_dir(path);
+		mem_free(path);
+	}
+	if (d)
+		closedir(d);
+}
+
 int
 store_lock(struct store *s, unsigned wait_ms, struct errs *errs)
 {
 	uint64_t deadline = clock_mono_ms() + wait_ms;
 	char *path = store_path(s, "lock");
+	struct stat st;
 	int fd, rc = -1;
 
 	if (s->dir[0] == 0 || make_dirs(s->dir) != 0) {
@@ -86,7 +114,7 @@ store_lock(struct store *s, unsigned wait_ms, struct errs *errs)
 	}
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0) {
-		errs_add(errs, path, 0, "%s; run gwctl as the user who owns %s", strerror(errno), s->dir);
+		errs_add(errs, path, 0, "%s; run gwctl as root or as the user who owns %s", strerror(errno), s->dir);
 		goto out;
 	}
 	while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
@@ -104,144 +132,135 @@ store_lock(struct store *s, unsigned wait_ms, struct errs *errs)
 		}
 		nanosleep(&pause, NULL);
 	}
-	s->lock = fd;
-	rc = 0;
+	/* Root in somebody's directory: what it makes is theirs. A "ca" that leads elsewhere would make root write there. */
+	if (stat(s->dir, &st) != 0 || (s->owner.uid = st.st_uid, s->owner.gid = st.st_gid, geteuid() == 0 && fchown(fd, st.st_uid, st.st_gid) != 0)) {
+		errs_add(errs, s->dir, 0, "%s", strerror(errno));
+		close(fd);
+	} else if (lstat(s->ca, &st) == 0 && !S_ISDIR(st.st_mode)) {
+		errs_add(errs, s->ca, 0, "not a directory; a CA is not kept behind a link");
+		close(fd);
+	} else {
+		s->lock = fd;
+		sweep(s->dir, "ca.");
+		sweep(s->ca, "");
+		rc = 0;
+	}
 out:
 	mem_free(path);
 	return rc;
 }
 
-/* -- the index ------------------------------------------------------------------------------- */
-
-static void
-format_time(char out[32], int64_t t)
+void
+store_unlock(struct store *s)
 {
-	time_t v = (time_t)t;
-	struct tm tm;
-
-	gmtime_r(&v, &tm);
-	strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &tm);
+	if (s->lock >= 0)
+		close(s->lock);
+	s->lock = -1;
 }
 
-static int
-parse_time(int64_t *out, const char *s)
+/* -- files ------------------------------------------------------------------------------------- */
+
+int
+store_write_new(const struct store *s, const char *path, mode_t mode, const char *text, struct errs *errs)
 {
-	struct tm tm = { 0 };
-	const char *end = strptime(s, "%Y-%m-%dT%H:%M:%SZ", &tm);
-
-	if (end == NULL || *end != 0)
-		return -1;
-	*out = (int64_t)timegm(&tm);
-	return 0;
-}
-
-/* Cut the file behind its last newline. */
-static int
-drop_torn_line(int fd)
-{
-	off_t end = lseek(fd, 0, SEEK_END), start, keep = 0;
-	char tail[INDEX_LINE_MAX];
-	ssize_t n;
-
-	if (end <= 0)
-		return end < 0 ? -1 : 0;
-	start = end > (off_t)sizeof(tail) ? end - (off_t)sizeof(tail) : 0;
-	n = pread(fd, tail, (size_t)(end - start), start);
-	if (n != end - start)
-		return -1;
-	if (tail[n - 1] == '\n')
+	if (pkifile_write_new_as(path, mode, text, strlen(text), &s->owner) == 0)
 		return 0;
-	for (ssize_t i = n; i > 0 && keep == 0; i--)
-		if (tail[i - 1] == '\n')
-			keep = start + i;
-	/* No newline in so long a tail: not one of our lines, so not ours to cut. */
-	if (keep == 0 && start > 0) {
-		errno = EINVAL;
-		return -1;
-	}
-	return ftruncate(fd, keep);
+	errs_add(errs, path, 0, "cannot write: %s", strerror(errno));
+	return -1;
 }
 
 int
-store_append(const char *ca_dir, const struct store_entry *e, struct errs *errs)
+store_replace(const struct store *s, const char *path, mode_t mode, const char *text, struct errs *errs)
 {
-	char *path = mem_printf("%s/index", ca_dir), from[32], until[32], *line = NULL;
-	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600), rc = -1;
-	size_t n;
+	if (pkifile_replace_as(path, mode, text, strlen(text), &s->owner) == 0)
+		return 0;
+	errs_add(errs, path, 0, "cannot write: %s", strerror(errno));
+	return -1;
+}
 
-	format_time(from, e->not_before);
-	format_time(until, e->not_after);
-	line = mem_printf("%s\t%s\t%s\t%s\tissued\t%s\n", e->serial, e->kind, from, until, e->id);
-	n = strlen(line);
-	/* One write: a reader never sees a line without its end unless we died in between. */
-	if (fd < 0 || drop_torn_line(fd) != 0 || lseek(fd, 0, SEEK_END) < 0 || n > INDEX_LINE_MAX || write(fd, line, n) != (ssize_t)n ||
-	    fsync(fd) != 0)
-		errs_add(errs, path, 0, "cannot record what was issued, so nothing is issued: %s", strerror(errno));
-	else
-		rc = 0;
-	if (fd >= 0)
-		close(fd);
-	mem_free(line);
+int
+store_make_dir(const struct store *s, const char *path, struct errs *errs)
+{
+	if (mkdir(path, 0700) == 0 && (geteuid() != 0 || lchown(path, s->owner.uid, s->owner.gid) == 0))
+		return 0;
+	errs_add(errs, path, 0, "cannot make the directory: %s", strerror(errno));
+	return -1;
+}
+
+void
+store_remove_dir(const char *path)
+{
+	DIR *d = opendir(path);
+	struct dirent *e;
+
+	while (d && (e = readdir(d)) != NULL)
+		unlinkat(dirfd(d), e->d_name, 0);
+	if (d)
+		closedir(d);
+	rmdir(path);
+}
+
+/* -- state -------------------------------------------------------------------------------------- */
+
+static int
+parse_state(struct store_state *out, char *text)
+{
+	char *save = NULL;
+
+	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		char *space = strchr(line, ' '), *end;
+		unsigned long n;
+		unsigned *to;
+
+		if (line[0] == '#')
+			continue;
+		if (space == NULL || space[1] < '0' || space[1] > '9')
+			return -1;
+		*space = 0;
+		n = strtoul(space + 1, &end, 10);
+		to = !strcmp(line, "current") ? &out->current : !strcmp(line, "next") ? &out->next : !strcmp(line, "old") ? &out->old :
+		    !strcmp(line, "sequence") ? &out->sequence : NULL;
+		if (to == NULL || *to || *end || n == 0 || n > NUMBER_MAX)
+			return -1;
+		*to = (unsigned)n;
+	}
+	return out->current && out->sequence && !(out->next && out->old) && out->current != out->next && out->current != out->old ? 0 : -1;
+}
+
+int
+store_state_read(const struct store *s, struct store_state *out, struct errs *errs)
+{
+	char *path = store_ca_path(s, "state"), *text = pkifile_read(path, STATE_MAX);
+	int rc = 0;
+
+	memset(out, 0, sizeof(*out));
+	if (text == NULL && errno == ENOENT) {
+		*out = (struct store_state){ .current = 1, .sequence = 1 };
+	} else if (text == NULL) {
+		errs_add(errs, path, 0, "%s", strerror(errno));
+		rc = -1;
+	} else if (parse_state(out, text) != 0) {
+		errs_add(errs, path, 0, "damaged: it does not say which CA issues; restore it from a backup");
+		rc = -1;
+	}
+	mem_free(text);
 	mem_free(path);
 	return rc;
 }
 
-/* Six fields between tabs. */
-static const char *
-parse_line(char *line, struct store_entry *e)
-{
-	char *field[6], *save = line;
-	size_t n = 0;
-
-	while (n < 6 && (field[n] = strsep(&save, "\t")) != NULL)
-		n++;
-	if (n != 6 || save != NULL)
-		return "not six fields";
-	for (const char *c = field[0]; *c; c++)
-		if (!isxdigit((unsigned char)*c))
-			return "a serial number that is not hexadecimal";
-	if (field[0][0] == 0)
-		return "no serial number";
-	if (parse_time(&e->not_before, field[2]) != 0 || parse_time(&e->not_after, field[3]) != 0)
-		return "a date that is none";
-	if (strcmp(field[4], "issued") != 0)
-		return "an unknown state";
-	e->serial = field[0];
-	e->kind = field[1];
-	e->id = field[5];
-	return NULL;
-}
-
 int
-store_each(const struct store *s, store_fn *on_entry, void *ctx, struct errs *errs)
+store_state_write(const struct store *s, const struct store_state *st, struct errs *errs)
 {
-	char *path = store_ca_path(s, "index"), *line = NULL;
-	FILE *f = fopen(path, "re");
-	unsigned number = 0;
-	size_t cap = 0;
-	ssize_t n;
+	char *path = store_ca_path(s, "state"), other[64] = "", *text;
+	int rc;
 
-	if (f == NULL) {
-		errs_add(errs, path, 0, "%s; is there a CA in %s? \"gwctl pki init\" makes one", strerror(errno), s->dir);
-		mem_free(path);
-		return -1;
-	}
-	while ((n = getline(&line, &cap, f)) > 0) {
-		struct store_entry e = { 0 };
-		const char *fault;
-
-		number++;
-		if (line[n - 1] != '\n')
-			break; /* being written at this moment, or cut short by a crash: nothing was issued */
-		line[n - 1] = 0;
-		fault = (size_t)n != strlen(line) + 1 ? "a NUL" : parse_line(line, &e);
-		if (fault)
-			errs_add(errs, path, number, "%s", fault);
-		else
-			on_entry(ctx, &e);
-	}
-	free(line);
-	fclose(f);
+	if (st->next)
+		snprintf(other, sizeof(other), "next %u\n", st->next);
+	else if (st->old)
+		snprintf(other, sizeof(other), "old %u\n", st->old);
+	text = mem_printf("# Which CA issues; written by \"gwctl pki rotate-ca\".\ncurrent %u\n%ssequence %u\n", st->current, other, st->sequence);
+	rc = store_replace(s, path, 0600, text, errs);
+	mem_free(text);
 	mem_free(path);
-	return 0;
+	return rc;
 }

@@ -17,7 +17,6 @@
 #include "gateway/config/value.h"
 #include "pki/ca.h"
 #include "pki/pkifile.h"
-#include "pki/store.h"
 #include "pki/svid.h"
 
 #define FILE_MAX_BYTES (1 << 20)
@@ -351,10 +350,10 @@ struct list {
 };
 
 static void
-list_entry(void *ctx, const struct store_entry *e)
+list_entry(void *ctx, const struct ca_entry *e)
 {
 	struct list *l = ctx;
-	const char *state = e->not_after < l->now ? "expired" : e->not_before > l->now ? "not-yet-valid" : "valid";
+	const char *state = ca_state_text(e->state);
 	char until[32], from[32];
 
 	cmd_pki_time(from, e->not_before);
@@ -371,7 +370,6 @@ run_list(struct gwctl *g, int argc, char **argv)
 {
 	static const char *const headings[] = { "ID", "KIND", "STATE", "NOT AFTER", "SERIAL" };
 	struct list l = { .now = cmd_pki_now() };
-	struct store store;
 	struct errs errs;
 	char *dir;
 	int rc = parse_dir(g, "pki list", argc, argv, 0, &dir);
@@ -379,12 +377,11 @@ run_list(struct gwctl *g, int argc, char **argv)
 	if (rc != GWCTL_OK)
 		return rc;
 	errs_init(&errs);
-	store_init(&store, dir);
 	if (g->json)
 		l.array = json_array();
 	else
 		l.table = table_new(headings, NULL, 5);
-	if (store_each(&store, list_entry, &l, &errs) == 0) {
+	if (ca_list(dir, l.now, list_entry, &l, &errs) == 0) {
 		if (g->json)
 			print_json(json_incref(l.array));
 		else
@@ -393,7 +390,6 @@ run_list(struct gwctl *g, int argc, char **argv)
 	json_decref(l.array);
 	if (l.table)
 		table_free(l.table);
-	store_fini(&store);
 	mem_free(dir);
 	rc = gwctl_print_errs(&errs);
 	errs_fini(&errs);

@@ -11,6 +11,8 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -421,18 +423,18 @@ shortened(void **state)
 
 struct count {
 	unsigned n;
-	char serials[128][41];
+	char serials[192][41];
 	bool twice;
 };
 
 static void
-count_entry(void *ctx, const struct store_entry *e)
+count_entry(void *ctx, const struct ca_entry *e)
 {
 	struct count *c = ctx;
 
 	for (unsigned i = 0; i < c->n; i++)
 		c->twice = c->twice || strcmp(c->serials[i], e->serial) == 0;
-	assert_true(c->n < 128);
+	assert_true(c->n < 192);
 	assert_int_equal(strlen(e->serial), 40);
 	memcpy(c->serials[c->n++], e->serial, 41);
 }
@@ -441,14 +443,11 @@ static unsigned
 entries(const char *dir, struct errs *e)
 {
 	struct count *c = mem_zalloc(sizeof(*c));
-	struct store s;
 	unsigned n;
 
-	store_init(&s, dir);
-	assert_int_equal(store_each(&s, count_entry, c, e), 0);
+	assert_int_equal(ca_list(dir, zoo_now, count_entry, c, e), 0);
 	assert_false(c->twice);
 	n = c->n;
-	store_fini(&s);
 	mem_free(c);
 	return n;
 }
@@ -467,7 +466,7 @@ two_processes(void **state)
 		pid[i] = fork();
 		assert_true(pid[i] >= 0);
 		if (pid[i] == 0) {
-			for (int k = 0; k < 20; k++) {
+			for (int k = 0; k < 50; k++) {
 				struct ca_issued out = issue(dir, &r);
 
 				ca_issued_fini(&out);
@@ -482,7 +481,7 @@ two_processes(void **state)
 		assert_int_equal(status, 0);
 	}
 	errs_init(&e);
-	assert_int_equal(entries(dir, &e), 2 + 40);
+	assert_int_equal(entries(dir, &e), 2 + 100);
 	assert_int_equal(e.n, 0);
 	errs_fini(&e);
 	mem_free(dir);
@@ -524,17 +523,36 @@ append_text(const char *path, const char *text, size_t n)
 	close(fd);
 }
 
-/* A crash in the middle of a line: it was never issued; the next entry takes its place. Lines that were edited are named. */
+/* A crash in the middle of a line: it was never issued; the next entry takes its place. Lines that were edited are named, and nothing is done until they are repaired. */
 static void
 torn_index(void **state)
 {
-	static const char torn[] = "0102\tworkload\t2027-01-15T0";
-	static const char bad[] = "zz\tworkload\t2027-01-15T08:00:00Z\t2027-01-16T08:00:00Z\tissued\tspiffe://hud.example/x\n"
-				  "01\tworkload\tyesterday\t2027-01-16T08:00:00Z\tissued\tspiffe://hud.example/x\n"
-				  "01\tworkload\n"
-				  "01\tworkload\t2027-01-15T08:00:00Z\t2027-01-16T08:00:00Z\tborrowed\tspiffe://hud.example/x\n"
-				  "01\tworkload\t2027-01-15T08:00:00Z\t2027-01-16T08:00:00Z\tissued\tx\ty\n";
-	char *dir = new_ca("hud.example", PKEY_P256), *path = mem_printf("%s/ca/index", dir);
+#define A40 "0123456789012345678901234567890123456789"
+#define B40 "1123456789012345678901234567890123456789"
+#define GOOD "issued\t" B40 "\tworkload\t2027-01-15T08:00:00Z\t2027-01-16T08:00:00Z\tspiffe://hud.example/x\t" A40 "\toperator\t-\t-\n"
+	static const char torn[] = "issued\t0102\tworkload\t2027-01-15T0";
+	static const struct {
+		const char *line, *fault;
+	} bad[] = {
+		{ "issued\tzz\tworkload\t2027-01-15T08:00:00Z\t2027-01-16T08:00:00Z\tx\t" A40 "\toperator\t-\t-\n", "forty hexadecimal" },
+		{ "issued\t" A40 "\tworkload\tyesterday\t2027-01-16T08:00:00Z\tx\t" A40 "\toperator\t-\t-\n", "a date that is none" },
+		{ "issued\t" A40 "\tworkload\t2027-13-15T08:00:00Z\t2027-01-16T08:00:00Z\tx\t" A40 "\toperator\t-\t-\n", "a date that is none" },
+		{ "issued\t" A40 "\tworkload\n", "not ten fields" },
+		{ "issued\t" A40 "\tworkload\t2027-01-15T08:00:00Z\t2027-01-16T08:00:00Z\tx\t" A40 "\toperator\t-\t-\tmore\n", "too many fields" },
+		{ "issued\t" A40 "\tworkload\t2027-01-15T08:00:00Z\t2027-01-16T08:00:00Z\tx\t" A40 "\toperator\t" A40 "\t-\n", "never issued" },
+		{ "issued\t" A40 "\tworkload\t2027-01-15T08:00:00Z\t2027-01-16T08:00:00Z\tx\t" A40 "\toperator\t12\t-\n", "forty hexadecimal" },
+		{ "issued\t" A40 "\t\t2027-01-15T08:00:00Z\t2027-01-16T08:00:00Z\tx\t" A40 "\toperator\t-\t-\n", "an empty field" },
+		{ GOOD GOOD, "given before" },
+		{ "borrowed\t" A40 "\n", "neither" },
+		{ "revoked\t" A40 "\t2027-01-15T08:00:00Z\tkeyCompromise\n", "what was never issued" },
+		{ "revoked\t" A40 "\t2027-01-15T08:00:00Z\n", "not four fields" },
+		{ GOOD "revoked\t" B40 "\tsoon\tkeyCompromise\n", "a date that is none" },
+		{ GOOD "revoked\t" B40 "\t2027-01-15T08:00:00Z\t\n", "an empty field" },
+		{ "crl\t0x3\t2027-01-15T08:00:00Z\n", "a CRL number that is none" },
+		{ "crl\t3\t2027-01-15\n", "a date that is none" },
+		{ "\n", "neither" },
+	};
+	char *dir = new_ca("hud.example", PKEY_P256), *path = mem_printf("%s/ca/index", dir), *sound;
 	struct ca_request r = { .kind = "workload", .id = "spiffe://hud.example/w", .now = zoo_now };
 	struct ca_issued out;
 	struct errs e;
@@ -548,37 +566,68 @@ torn_index(void **state)
 	ca_issued_fini(&out);
 	assert_int_equal(entries(dir, &e), 3);
 	assert_int_equal(e.n, 0);
-	append_text(path, bad, sizeof(bad) - 1);
+	sound = pkifile_read(path, 65536);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		append_text(path, bad[i].line, strlen(bad[i].line));
+		append_text(path, torn, sizeof(torn) - 1);
+		assert_int_equal(entries(dir, &e), strstr(bad[i].line, GOOD) ? 4 : 3);
+		assert_int_equal(e.errors, 1);
+		if (strstr(e.items[0].text, bad[i].fault) == NULL)
+			print_error("row %zu: %s\n", i, e.items[0].text);
+		assert_non_null(strstr(e.items[0].text, bad[i].fault));
+		assert_non_null(strstr(e.items[0].text, strstr(bad[i].line, GOOD) ? "index:5: " : "index:4: "));
+		errs_fini(&e);
+		errs_init(&e);
+		assert_null(ca_open(dir, NULL, &e));
+		assert_non_null(strstr(e.items[e.n - 1].text, "nothing is issued or revoked while the index is damaged"));
+		errs_fini(&e);
+		errs_init(&e);
+		assert_int_equal(pkifile_replace(path, 0600, sound, strlen(sound)), 0);
+	}
+	append_text(path, "crl\0001\tx\n", 9);
 	assert_int_equal(entries(dir, &e), 3);
-	assert_int_equal(e.errors, 5);
-	assert_non_null(strstr(e.items[0].text, "index:4: "));
-	assert_non_null(strstr(e.items[4].text, "index:8: "));
+	fault_is(&e, "a NUL");
+	assert_int_equal(unlink(path), 0);
+	assert_null(ca_open(dir, NULL, &e));
+	assert_non_null(strstr(e.items[0].text, "restore it from a backup"));
 	errs_fini(&e);
+	mem_free(sound);
 	mem_free(path);
 	mem_free(dir);
 }
 
-/* The index cannot be written: nothing leaves. */
+/* The index cannot be written: nothing leaves, and what is there stays whole. */
 static void
 unrecorded_is_unissued(void **state)
 {
 	char *dir = new_ca("hud.example", PKEY_P256), *path = mem_printf("%s/ca/index", dir);
 	struct ca_request r = { .kind = "workload", .id = "spiffe://hud.example/w", .now = zoo_now };
+	struct rlimit limit, before;
 	struct ca_issued out;
+	struct stat st;
 	struct errs e;
 	struct ca *ca;
 	(void)state;
 
 	errs_init(&e);
-	assert_int_equal(unlink(path), 0);
-	assert_int_equal(mkdir(path, 0700), 0);
 	ca = ca_open(dir, NULL, &e);
 	must(&e, ca != NULL);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	signal(SIGXFSZ, SIG_IGN);
+	limit = before;
+	limit.rlim_cur = (rlim_t)st.st_size + 20; /* half a line fits */
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
 	assert_int_equal(ca_issue(ca, &r, &out, &e), -1);
-	fault_is(&e, "so nothing is issued");
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	fault_is(&e, "so nothing is done");
 	assert_null(out.chain_pem);
 	assert_null(out.key_pem);
+	must(&e, ca_issue(ca, &r, &out, &e) == 0);
+	ca_issued_fini(&out);
 	ca_close(ca);
+	assert_int_equal(entries(dir, &e), 3);
+	assert_int_equal(e.n, 0);
 	errs_fini(&e);
 	mem_free(path);
 	mem_free(dir);
