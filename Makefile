@@ -120,7 +120,8 @@ $(foreach t,session hostile,$(eval $(call unit,http2/test_$t,$(HTTP2_TEST_O),-le
 LINK_TEST_O := gateway/link/caller.o gateway/link/ids.o $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O)
 $(foreach t,caller ids,$(eval $(call unit,link/test_$t,$(LINK_TEST_O),-lcrypto)))
 $(eval $(call unit,link/test_dial,gateway/link/dial.o $(BASE_O),))
-$(eval $(call unit,link/test_identity,$(ZOO_O) gateway/link/identity.o $(LINK_TEST_O),-lcrypto))
+$(eval $(call unit,link/test_crl,$(ZOO_O) $(addprefix gateway/, link/crl.o link/quarantine.o audit/event.o) $(PKI_O) $(BASE_O),-lcrypto))
+$(eval $(call unit,link/test_identity,$(ZOO_O) gateway/link/identity.o gateway/link/judge.o $(LINK_TEST_O),-lcrypto))
 unit: $(addprefix $(B)/tests/unit/,$(UNIT))
 	$(Q)for t in $^; do $$t || exit 1; done
 

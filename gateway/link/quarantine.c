@@ -35,11 +35,11 @@ static bool covered(const struct link *l, const struct svid_bundle *b, int64_t n
 }
 
 /* Each link as its own certificate is; all of them only where something changed. True: some are quarantined. */
-static bool look_at_links(struct link_peer *p, bool all, bool freed, int64_t now)
+static bool look_at_links(struct link_peer *p, bool all, bool lifted, int64_t now)
 {
 	const struct svid_bundle *b = bundle_of(p);
 	struct link *l;
-	bool some = false;
+	bool some = false, wake = false;
 
 	TAILQ_FOREACH(l, &p->links, entry) {
 		bool was = l->no_crl;
@@ -49,9 +49,9 @@ static bool look_at_links(struct link_peer *p, bool all, bool freed, int64_t now
 		if (all || was)
 			l->no_crl = !covered(l, b, now);
 		some = some || l->no_crl;
-		freed = freed || (was && !l->no_crl && l->client && l->state == L_READY);
+		wake = wake || ((was || lifted) && !l->no_crl && l->client && l->state == L_READY);
 	}
-	if (freed)
+	if (wake)
 		p->set->env.on_ready(p->set->env.ctx, p->index);
 	return some;
 }
@@ -60,7 +60,7 @@ void quarantine_look(struct link_peer *p)
 {
 	struct svid_bundle *b = bundle_of(p);
 	int64_t now = (int64_t)(loop_wall_us(p->set->env.loop) / 1000000), until = svid_bundle_crl_until(b);
-	bool missing = !svid_bundle_crl_in_force(b, now), stale = until <= now, freed = p->crl_missing && !missing;
+	bool missing = !svid_bundle_crl_in_force(b, now), stale = until <= now, lifted = p->crl_missing && !missing;
 	bool changed, ran_out;
 	uint8_t digest[32];
 
@@ -86,7 +86,7 @@ void quarantine_look(struct link_peer *p)
 	}
 	ran_out = stale && !p->crl_stale;
 	p->crl_stale = stale;
-	p->crl_hungry = look_at_links(p, changed || stale, freed, now) || stale;
+	p->crl_hungry = look_at_links(p, changed || stale, lifted, now) || stale;
 	if (ran_out && p->set->env.on_crl)
 		p->set->env.on_crl(p->set->env.ctx, p->index, NULL, 0);
 }
