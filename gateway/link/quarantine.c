@@ -61,7 +61,7 @@ void quarantine_look(struct link_peer *p)
 	struct svid_bundle *b = bundle_of(p);
 	int64_t now = (int64_t)(loop_wall_us(p->set->env.loop) / 1000000), until = svid_bundle_crl_until(b);
 	bool missing = !svid_bundle_crl_in_force(b, now), stale = until <= now, lifted = p->crl_missing && !missing;
-	bool changed, ran_out;
+	bool changed, ran_out, hungry;
 	uint8_t digest[32];
 
 	if (!svid_bundle_crls_digest(b, digest))
@@ -86,7 +86,10 @@ void quarantine_look(struct link_peer *p)
 	}
 	ran_out = stale && !p->crl_stale;
 	p->crl_stale = stale;
-	p->crl_hungry = look_at_links(p, changed || stale, lifted, now) || stale;
+	hungry = look_at_links(p, changed || stale, lifted, now) || stale;
+	if (hungry && !p->crl_hungry)
+		crl_ask_again(p);
+	p->crl_hungry = hungry;
 	if (ran_out && p->set->env.on_crl)
 		p->set->env.on_crl(p->set->env.ctx, p->index, NULL, 0);
 }
