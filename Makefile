@@ -33,12 +33,14 @@ HTTP1_O   := $(addprefix gateway/http1/, body.o field.o head.o target.o)
 POLICY_O  := $(addprefix policy/, compile.o emit.o explain.o intern.o match.o method.o model.o open.o pattern.o says.o sets.o \
 	shadow.o trie.o)
 PKI_O     := $(addprefix pki/, digest.o pkcs7.o svid.o svid_bundle.o svid_cert.o svid_crl.o svid_crlfile.o)
-CA_O      := $(addprefix pki/, ca.o ca_bundle.o ca_init.o ca_issue.o ca_revoke.o ca_rotate.o cert.o crl.o csr.o jwks.o ledger.o pairfile.o pairing.o pkey.o pkifile.o store.o) # gwctl's and the ca role's, never a gateway's
+CA_O      := $(addprefix pki/, ca.o ca_bundle.o ca_init.o ca_issue.o ca_revoke.o ca_rotate.o cert.o crl.o csr.o est.o jwks.o ledger.o pairfile.o pairing.o pkey.o pkifile.o store.o token.o) # gwctl's and the ca role's, never a gateway's
+# What of it issues: the ca role's.
+ISSUE_O   := $(addprefix pki/, ca.o ca_bundle.o ca_init.o ca_issue.o ca_revoke.o cert.o crl.o csr.o est.o jwks.o ledger.o pkey.o pkifile.o store.o token.o)
 PROCESS_O := $(addprefix gateway/process/, child.o ipc.o memfd.o privs.o role.o sandbox.o spawn.o)
 CONFIG_O  := pki/keyfit.o $(addprefix gateway/config/, check.o check_enrol.o check_identity.o check_listeners.o check_peers.o check_services.o config.o dump.o host.o \
 	image.o lookup.o options.o origin.o parse.o policy_files.o source.o trust.o value.o)
 IO_O      := $(addprefix gateway/io/, conn.o loop.o outq.o)
-CAROLE_O  := $(addprefix gateway/ca/, client.o proto.o)
+CAROLE_O  := $(addprefix gateway/ca/, client.o proto.o role.o)
 KEYS_O    := $(addprefix gateway/keys/, client.o csr.o held.o ident.o proto.o provider.o role.o)
 AUDIT_O   := $(addprefix gateway/audit/, batch.o digest.o event.o flood.o inflight.o journal.o journal_role.o lanes.o merkle.o \
 	parse.o reconcile.o record.o ring.o schema.o segment.o store.o verify.o)
@@ -55,7 +57,7 @@ GWCTL_O   := $(addprefix tools/gwctl/, cmd_audit.o cmd_audit_read.o cmd_config.o
 # ---- programs --------------------------------------------------------------------------------
 LIB_SSL := -lssl -lcrypto
 SALLYPORTD_O := $(MAIN_O) $(CONTROL_O) $(EXCHANGE_O) $(UPSTREAM_O) $(LINK_O) $(HTTP2_O) $(TLS_O) $(AUDIT_O) $(CAROLE_O) $(KEYS_O) \
-	$(IO_O) $(CONFIG_O) $(PROCESS_O) $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O)
+	$(IO_O) $(CONFIG_O) $(PROCESS_O) $(ISSUE_O) $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O)
 SALLYPORTD_L := -levent_core -lnghttp2 -lconfig -ljansson -lseccomp $(LIB_SSL)
 GWCTL_ALL_O := $(GWCTL_O) $(AUDIT_O) $(CONFIG_O) $(CA_O) $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O)
 GWCTL_L := -lconfig -ljansson $(LIB_SSL)
@@ -188,6 +190,7 @@ $(eval $(call role,control,$(CONTROL_O) $(EVENTS_O) $(IMAGE_O),-ljansson))
 $(eval $(call role,worker,gateway/main/worker.o $(EXCHANGE_O) $(UPSTREAM_O) $(LINK_O) $(HTTP2_O) $(TLS_O) $(IO_O) $(PKI_O) $(HTTP1_O) \
 	$(addprefix gateway/keys/, client.o ident.o proto.o provider.o) $(EVENTS_O) $(IMAGE_O) \
 	$(addprefix policy/, intern.o match.o method.o model.o open.o pattern.o sets.o trie.o),-levent_core -lnghttp2 $(LIB_SSL)))
+$(eval $(call role,ca,$(addprefix gateway/ca/, proto.o role.o) $(ISSUE_O) $(PKI_O) $(EVENTS_O) $(IMAGE_O),-ljansson -lcrypto))
 roles: $(addprefix $(B)/roles/,$(ROLES))
 
 # ---- what people type ------------------------------------------------------------------------

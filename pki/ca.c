@@ -259,7 +259,7 @@ ca_open(const char *dir, const struct ca_keys *keys, struct errs *errs)
 	struct ca *ca = mem_zalloc(sizeof(*ca));
 
 	store_init(&ca->store, dir);
-	ca->passphrase = keys && keys->passphrase ? mem_strdup(keys->passphrase) : NULL;
+	ca->passphrase = keys && keys->passphrase ? pkey_secret(keys->passphrase) : NULL;
 	/* A mistyped --dir must not leave a directory behind. */
 	if (access(ca->store.ca, F_OK) != 0)
 		errs_add(errs, ca->store.ca, 0, "%s; is there a CA in %s? \"gwctl pki init\" makes one", strerror(errno), dir);
@@ -276,7 +276,7 @@ ca_close(struct ca *ca)
 		return;
 	unload(ca);
 	ledger_close(ca->ledger);
-	pkey_free_pem(ca->passphrase);
+	pkey_free_secret(ca->passphrase);
 	store_fini(&ca->store);
 	mem_free(ca);
 }

@@ -161,7 +161,7 @@ take_challenge(struct csr *c, X509_REQ *req)
 	    t->type != V_ASN1_T61STRING))
 		return "a challenge password that is no text";
 	c->challenge = text_of(t->value.asn1_string, CSR_CHALLENGE_MAX);
-	return c->challenge ? NULL : "a challenge password that is empty, longer than 255 octets or not printable ASCII";
+	return c->challenge ? NULL : "a challenge password that is empty, longer than 2048 octets or not printable ASCII";
 }
 
 static const char *

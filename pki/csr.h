@@ -11,7 +11,7 @@
 
 #define CSR_MAX 65536       /* octets of a request, PEM or DER */
 #define CSR_DNS_MAX 64      /* names in it */
-#define CSR_CHALLENGE_MAX 255
+#define CSR_CHALLENGE_MAX 2048 /* RFC 2985 has 255, too few for an RSA signature (pki/est.h) */
 
 struct evp_pkey_st;
 

@@ -14,6 +14,37 @@
 #include "gateway/base/mem.h"
 
 int
+pkey_secret_memory(size_t octets)
+{
+	/* openssl.cnf is nothing to us, and out of the role's reach. */
+	OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
+	return CRYPTO_secure_malloc_init(octets, 32) == 1 ? 0 : -1;
+}
+
+char *
+pkey_secret_new(size_t octets)
+{
+	char *p = OPENSSL_secure_zalloc(octets);
+
+	if (!p)
+		abort();
+	return p;
+}
+
+char *
+pkey_secret(const char *text)
+{
+	return text ? strcpy(pkey_secret_new(strlen(text) + 1), text) : NULL;
+}
+
+void
+pkey_free_secret(char *secret)
+{
+	if (secret)
+		OPENSSL_secure_clear_free(secret, strlen(secret) + 1);
+}
+
+int
 pkey_alg_parse(enum pkey_alg *out, const char *text)
 {
 	static const struct {

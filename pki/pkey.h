@@ -11,6 +11,15 @@ enum pkey_alg { PKEY_P256, PKEY_P384, PKEY_ED25519 };
 
 struct evp_pkey_st; /* OpenSSL's EVP_PKEY without its headers */
 
+/*
+ * For a process that keeps keys (the ca role), before anything else of this header: keys and secrets lie in memory that is locked, guarded and in no core file.
+ * 0; -1: it could not be locked, but for the rest it is so. octets: a power of two.
+ */
+int pkey_secret_memory(size_t octets);
+char *pkey_secret_new(size_t octets);          /* zeros */
+char *pkey_secret(const char *text);           /* a copy there, or where there is no such memory, anywhere; NULL gives NULL */
+void pkey_free_secret(char *secret);           /* wipes; NULL is a no-op */
+
 /* "p256", "p384", "ed25519". 0 or -1. */
 int pkey_alg_parse(enum pkey_alg *out, const char *text);
 struct evp_pkey_st *pkey_new(enum pkey_alg alg);             /* aborts when there is no randomness */

@@ -52,6 +52,8 @@ merge_status(const struct control *c)
 			json_array_append_new(workers, s);
 		else if (ch->role == ROLE_KEYS)
 			json_array_append_new(keys, s);
+		else if (ch->role == ROLE_CA)
+			json_object_set_new(o, "ca", s);
 		else
 			json_object_set_new(o, "journal", s);
 	}

@@ -9,12 +9,15 @@ const struct role_desc roles_table[ROLES] = {
 	[ROLE_JOURNAL] = { ROLE_JOURNAL, "journal", "writes the audit journal", false, 1, journal_main },
 	[ROLE_CONTROL] = { ROLE_CONTROL, "control", "answers gwctl", false, 1, control_main },
 	[ROLE_WORKER] = { ROLE_WORKER, "worker", "accepts, decides, forwards", true, 1, worker_main },
+	[ROLE_CA] = { ROLE_CA, "ca", "issues and renews certificates", false, 1, ca_main },
 };
 
 const struct roles_edge roles_edges[] = {
 	{ ROLE_WORKER, ROLE_KEYS, true },
+	{ ROLE_WORKER, ROLE_CA, true },
 	{ ROLE_CONTROL, ROLE_WORKER, false },
 	{ ROLE_CONTROL, ROLE_JOURNAL, false },
 	{ ROLE_CONTROL, ROLE_KEYS, false },
+	{ ROLE_CONTROL, ROLE_CA, false },
 };
 const unsigned roles_nedges = sizeof(roles_edges) / sizeof(roles_edges[0]);

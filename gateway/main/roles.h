@@ -20,5 +20,6 @@ int worker_main(struct role_env *env);   /* gateway/main/worker.c */
 int keys_main(struct role_env *env);     /* gateway/keys/role.c */
 int journal_main(struct role_env *env);  /* gateway/main/journal_main.c */
 int control_main(struct role_env *env);  /* gateway/control/role.c */
+int ca_main(struct role_env *env);       /* gateway/ca/role.c */
 
 #endif

@@ -80,7 +80,7 @@ static const int calls_read_dir[] = {
 static const int calls_write_dir[] = {
 	CALL(open), CALL(openat), CALL(mkdir), CALL(mkdirat), CALL(unlink), CALL(unlinkat), CALL(rename), CALL(renameat), CALL(renameat2),
 	CALL(linkat), CALL(pwrite64), CALL(pwritev), CALL(fsync), CALL(fdatasync), CALL(sync_file_range), CALL(ftruncate),
-	CALL(fallocate), CALL(flock), CALL(fchmod),
+	CALL(fallocate), CALL(flock), CALL(fchmod), CALL(fchdir),
 };
 
 /* ---- seccomp ---- */
