@@ -13,7 +13,7 @@
 #include "gateway/base/log.h"
 #include "gateway/base/mem.h"
 #include "gateway/enrol/enrol_int.h"
-#include "gateway/enrol/est.h"
+#include "gateway/enrol/wire.h"
 #include "pki/pkcs7.h"
 
 #define REQUESTS_MAX 100     /* of one connection */
@@ -38,7 +38,7 @@ struct est_conn {
 	struct deadline limit;
 	struct buf in, body;       /* octets not used yet; content of the request */
 	struct h1_body reader;
-	struct est_request req;
+	struct wire_request req;
 	size_t scan;
 	unsigned status;           /* of an answer that is decided before the content is here; 0: none */
 	const char *reason, *why;
@@ -51,7 +51,7 @@ static struct h1_head head; /* one is parsed at a time */
 static const struct conn_ops est_ops;
 static void process(struct est_conn *c);
 
-_Static_assert(EST_CACERTS == (int)CA_CACERTS && EST_CSRATTRS == (int)CA_CSRATTRS && EST_ENROLL == (int)CA_ENROLL && EST_REENROLL == (int)CA_REENROLL,
+_Static_assert(WIRE_CACERTS == (int)CA_CACERTS && WIRE_CSRATTRS == (int)CA_CSRATTRS && WIRE_ENROLL == (int)CA_ENROLL && WIRE_REENROLL == (int)CA_REENROLL,
     "the ca role's operations are EST's");
 
 static void
@@ -119,7 +119,7 @@ note(struct est_conn *c, unsigned status, const char *reason, const char *detail
 
 /* The request is over; the connection goes on or ends. */
 static void
-answer(struct est_conn *c, struct est_answer *a)
+answer(struct est_conn *c, struct wire_answer *a)
 {
 	struct buf out;
 
@@ -129,7 +129,7 @@ answer(struct est_conn *c, struct est_answer *a)
 		c->refusals++;
 	a->close = !c->keep_alive || c->e->draining || c->requests >= REQUESTS_MAX || c->refusals >= REFUSALS_MAX;
 	buf_init(&out, 0);
-	est_write_answer(&out, a);
+	wire_write_answer(&out, a);
 	conn_write(c->conn, out.data, out.len);
 	buf_fini(&out);
 	mem_wipe(&c->req, sizeof(c->req));
@@ -150,9 +150,9 @@ answer_text(struct est_conn *c, unsigned status, const char *text, size_t len)
 	char line[CA_TEXT_MAX + 2];
 	int n = snprintf(line, sizeof(line), "%.*s\n", (int)(len < CA_TEXT_MAX ? len : CA_TEXT_MAX), text);
 
-	answer(c, &(struct est_answer){
-		.status = status, .content = EST_TEXT, .body = line, .len = (size_t)n, .realm = status == 401 ? c->e->env.config->domain : NULL,
-		.allow = status == 405 ? est_allow(c->req.op) : NULL, .retry_after_s = status == 503 || status == 429 ? RETRY_S : 0,
+	answer(c, &(struct wire_answer){
+		.status = status, .content = WIRE_TEXT, .body = line, .len = (size_t)n, .realm = status == 401 ? c->e->env.config->domain : NULL,
+		.allow = status == 405 ? wire_allow(c->req.op) : NULL, .retry_after_s = status == 503 || status == 429 ? RETRY_S : 0,
 	});
 }
 
@@ -175,14 +175,14 @@ refuse_and_close(struct est_conn *c, unsigned status, const char *reason, const 
 static void
 answer_items(struct est_conn *c, const struct ca_answer *a)
 {
-	struct est_answer to = { .status = 200, .content = c->req.op == EST_CACERTS ? EST_CERTS : EST_ENROLLED };
+	struct wire_answer to = { .status = 200, .content = c->req.op == WIRE_CACERTS ? WIRE_CERTS : WIRE_ENROLLED };
 	struct svid_der certs[CA_ITEMS_MAX];
 	const char *why = NULL;
 	uint8_t *der = NULL;
 
-	if (c->req.op == EST_CSRATTRS) {
+	if (c->req.op == WIRE_CSRATTRS) {
 		if (a->nitems == 1)
-			to = (struct est_answer){ .status = 200, .content = EST_ATTRS, .body = a->items[0].p, .len = a->items[0].len };
+			to = (struct wire_answer){ .status = 200, .content = WIRE_ATTRS, .body = a->items[0].p, .len = a->items[0].len };
 		else
 			to.status = 204;
 		answer(c, &to);
@@ -256,14 +256,14 @@ dispatch(struct est_conn *c)
 		refuse(c, c->status, c->reason, c->why);
 		return;
 	}
-	if (c->req.op == EST_REENROLL && !tls_peer(c->tls)->id[0]) {
+	if (c->req.op == WIRE_REENROLL && !tls_peer(c->tls)->id[0]) {
 		refuse(c, 403, "no-certificate", "to renew a certificate, connect with it");
 		return;
 	}
-	if (c->req.op >= EST_ENROLL) {
+	if (c->req.op >= WIRE_ENROLL) {
 		csr = mem_alloc(c->body.len / 4 * 3 + 1);
-		n = est_unbase64(csr, (const char *)c->body.data, c->body.len);
-		if (n <= 0 || n > EST_CSR_MAX) {
+		n = wire_unbase64(csr, (const char *)c->body.data, c->body.len);
+		if (n <= 0 || n > WIRE_CSR_MAX) {
 			mem_free(csr);
 			refuse(c, n > 0 ? 413 : 400, n > 0 ? "too-large" : "not-base64",
 			    n > 0 ? "a certificate request has at most 32768 octets" : "the content is no base64 of a certificate request in DER");
@@ -298,7 +298,7 @@ take_head(struct est_conn *c)
 		return false;
 	}
 	c->keep_alive = head.keep_alive;
-	c->status = est_read_head(&c->req, &head, c->e->env.config->enrol.host, &c->reason, &c->why);
+	c->status = wire_read_head(&c->req, &head, c->e->env.config->enrol.host, &c->reason, &c->why);
 	h1_body_init(&c->reader, head.framing, head.content_length);
 	buf_consume(&c->in, (size_t)n);
 	set_state(c, E_BODY);
@@ -418,8 +418,8 @@ enrol_serve(struct enrol *e, struct conn *conn, struct tls_conn *tls, const stru
 	c->conn = conn;
 	c->tls = tls;
 	c->client = *client;
-	buf_init(&c->in, H1_MAX_HEAD + EST_BODY_MAX + READ_MAX);
-	buf_init(&c->body, EST_BODY_MAX);
+	buf_init(&c->in, H1_MAX_HEAD + WIRE_BODY_MAX + READ_MAX);
+	buf_init(&c->body, WIRE_BODY_MAX);
 	e->connections++;
 	LIST_INSERT_HEAD(&e->conns, c, entry);
 	conn->ops = &est_ops;

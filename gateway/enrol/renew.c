@@ -8,7 +8,7 @@
 #include "gateway/base/clock.h"
 #include "gateway/base/log.h"
 #include "gateway/base/mem.h"
-#include "gateway/enrol/est.h"
+#include "gateway/enrol/wire.h"
 #include "gateway/enrol/note.h"
 #include "gateway/io/conn.h"
 #include "gateway/keys/client.h"
@@ -49,12 +49,13 @@ struct key {
 	size_t address;              /* in renewal.dial */
 	struct conn *conn;           /* NULL unless R_ASK */
 	struct tls_conn *tls;
-	struct est_reader reader;
+	struct wire_reader reader;
 	char error[320];
 };
 
 struct renew {
 	struct renew_env env;
+	bool draining;
 	struct svid_bundle *bundle;
 	struct key keys[KEYS];
 };
@@ -124,6 +125,8 @@ wait_until(struct key *k, uint64_t at_ms)
 
 	k->step = R_WAIT;
 	k->next_ms = at_ms;
+	if (k->r->draining)
+		return;
 	timer_set(k->r->env.loop, &k->timer, ms < LOOK_MS ? ms : LOOK_MS, on_timer, k);
 }
 
@@ -138,7 +141,7 @@ close_conn(struct key *k)
 	loop_dispose(k->r->env.loop, k->conn);
 	k->conn = NULL;
 	k->tls = NULL;
-	est_reader_fini(&k->reader);
+	wire_reader_fini(&k->reader);
 }
 
 static void
@@ -239,7 +242,7 @@ take(struct key *k)
 	char *pem = NULL;
 	size_t len = 0;
 
-	der = est_answer_der(&k->reader, &len, &why);
+	der = wire_answer_der(&k->reader, &len, &why);
 	if (der && pkcs7_decode(&got, der, len, &why) == 0) {
 		pem = estcert_take(&want, got.certs, got.n, &until, &why);
 		pkcs7_certs_fini(&got);
@@ -275,7 +278,7 @@ answered(struct key *k)
 		take(k);
 		return;
 	}
-	est_answer_text(&k->reader, text, sizeof(text));
+	wire_answer_text(&k->reader, text, sizeof(text));
 	snprintf(why, sizeof(why), "the enrolment service answers %u", status);
 	if (status / 100 == 4 && status != 408 && status != 429)
 		forget_csr(k); /* not this one */
@@ -294,7 +297,7 @@ on_open(struct conn *c)
 	struct buf out;
 
 	buf_init(&out, 0);
-	est_write_request(&out, &(struct est_ask){ .op = EST_REENROLL, .host = host, .csr = k->csr, .csr_len = k->csr_len });
+	wire_write_request(&out, &(struct wire_ask){ .op = WIRE_REENROLL, .host = host, .csr = k->csr, .csr_len = k->csr_len });
 	conn_write(c, out.data, out.len);
 	buf_fini(&out);
 	mem_free(host);
@@ -312,7 +315,7 @@ on_input(struct conn *c)
 	n = conn_read(c, octets, sizeof(octets));
 	if (n < 0)
 		return;
-	r = est_read_answer(&k->reader, octets, (size_t)n, n == 0, &why);
+	r = wire_read_answer(&k->reader, octets, (size_t)n, n == 0, &why);
 	if (r > 0)
 		answered(k);
 	else if (r < 0)
@@ -360,7 +363,7 @@ dial(struct key *k)
 	}
 	k->step = R_ASK;
 	k->conn = mem_alloc(sizeof(*k->conn));
-	est_reader_init(&k->reader);
+	wire_reader_init(&k->reader);
 	conn_init(k->conn, k->r->env.loop, fd, true, &ops, k);
 	k->tls = tls_est_client_new(*k->r->env.tls, fd, k->number, c->renewal.host, tls_layer_wake, k->conn);
 	tls_layer_set(k->conn, k->tls);
@@ -402,7 +405,7 @@ begin(void *ctx)
 	struct key *k = ctx;
 
 	if (k->step == R_TAKEN) {
-		forget_csr(k);
+		/* The same request gets the same certificate again. */
 		fail(k, "the new certificate was not taken over; the log of master says why");
 		return;
 	}
@@ -493,6 +496,17 @@ renew_trust(struct renew *r)
 	r->bundle = svid_bundle_new(r->env.config->domain, r->env.config->identity.bundle_pem, &why);
 	for (unsigned i = 0; i < KEYS; i++)
 		look(&r->keys[i]);
+}
+
+void
+renew_drain(struct renew *r)
+{
+	if (!r)
+		return;
+	r->draining = true;
+	for (unsigned i = 0; i < KEYS; i++)
+		if (r->keys[i].step == R_WAIT)
+			timer_cancel(&r->keys[i].timer);
 }
 
 struct renew *

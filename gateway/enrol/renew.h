@@ -31,6 +31,8 @@ struct renew_env {
 struct renew *renew_new(const struct renew_env *env);
 /* Stops whatever is under way. NULL is a no-op. */
 void renew_free(struct renew *r);
+/* Begin nothing more; what was asked is still answered: the CA gives each certificate one successor, and who did not hear of it has none. NULL is a no-op. */
+void renew_drain(struct renew *r);
 /* The config has other certificates or bundles now. NULL is a no-op. */
 void renew_trust(struct renew *r);
 

@@ -79,8 +79,7 @@ void worker_est_trust(void)
 
 void worker_est_drain(void)
 {
-	renew_free(est.renew);
-	est.renew = NULL;
+	renew_drain(est.renew);
 }
 
 void worker_est_status(struct buf *out)

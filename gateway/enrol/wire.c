@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "gateway/enrol/est.h"
+#include "gateway/enrol/wire.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -13,23 +13,23 @@
 static const struct {
 	const char *path, *method;
 	size_t len;
-} ops[EST_OPS] = {
+} ops[WIRE_OPS] = {
 #define OP(name, method) { "/.well-known/est/" name, method, sizeof("/.well-known/est/" name) - 1 }
-	[EST_CACERTS] = OP("cacerts", "GET"),
-	[EST_CSRATTRS] = OP("csrattrs", "GET"),
-	[EST_ENROLL] = OP("simpleenroll", "POST"),
-	[EST_REENROLL] = OP("simplereenroll", "POST"),
+	[WIRE_CACERTS] = OP("cacerts", "GET"),
+	[WIRE_CSRATTRS] = OP("csrattrs", "GET"),
+	[WIRE_ENROLL] = OP("simpleenroll", "POST"),
+	[WIRE_REENROLL] = OP("simplereenroll", "POST"),
 #undef OP
 };
 
 static bool
-is_post(enum est_op op)
+is_post(enum wire_op op)
 {
-	return op >= EST_ENROLL;
+	return op >= WIRE_ENROLL;
 }
 
 const char *
-est_allow(enum est_op op)
+wire_allow(enum wire_op op)
 {
 	return ops[op].method;
 }
@@ -70,7 +70,7 @@ find(const struct h1_head *h, const char *name, const struct h1_field **out)
 }
 
 long
-est_unbase64(uint8_t *out, const char *s, size_t n)
+wire_unbase64(uint8_t *out, const char *s, size_t n)
 {
 	char *text = mem_alloc(n);
 	size_t len = 0;
@@ -87,9 +87,9 @@ est_unbase64(uint8_t *out, const char *s, size_t n)
 
 /* RFC 7617 2: base64 of name ":" password. False when it is something else. */
 static bool
-read_basic(struct est_request *r, const struct h1_field *f)
+read_basic(struct wire_request *r, const struct h1_field *f)
 {
-	uint8_t both[(2 * EST_CREDENTIAL_MAX + 3) / 3 * 3 + 3], *colon;
+	uint8_t both[(2 * WIRE_CREDENTIAL_MAX + 3) / 3 * 3 + 3], *colon;
 	const char *p = f->value;
 	size_t n = f->value_len;
 	long len;
@@ -105,7 +105,7 @@ read_basic(struct est_request *r, const struct h1_field *f)
 	if (colon) {
 		r->user_len = (size_t)(colon - both);
 		r->password_len = (size_t)len - r->user_len - 1;
-		ok = r->user_len <= EST_CREDENTIAL_MAX && r->password_len <= EST_CREDENTIAL_MAX;
+		ok = r->user_len <= WIRE_CREDENTIAL_MAX && r->password_len <= WIRE_CREDENTIAL_MAX;
 	}
 	if (ok) {
 		memcpy(r->user, both, r->user_len);
@@ -127,7 +127,7 @@ is_host(const struct h1_head *h, const char *host)
 }
 
 unsigned
-est_read_head(struct est_request *r, const struct h1_head *h, const char *host, const char **reason, const char **why)
+wire_read_head(struct wire_request *r, const struct h1_head *h, const char *host, const char **reason, const char **why)
 {
 	const struct h1_field *f;
 	int op = 0, n;
@@ -139,14 +139,14 @@ est_read_head(struct est_request *r, const struct h1_head *h, const char *host, 
 		*why = "this host is not served here";
 		return 421;
 	}
-	while (op < EST_OPS && (h->path_len != ops[op].len || memcmp(h->path, ops[op].path, ops[op].len) != 0))
+	while (op < WIRE_OPS && (h->path_len != ops[op].len || memcmp(h->path, ops[op].path, ops[op].len) != 0))
 		op++;
-	if (op == EST_OPS) {
+	if (op == WIRE_OPS) {
 		*reason = "no-such-path";
 		*why = "there is nothing here but /.well-known/est/cacerts, csrattrs, simpleenroll and simplereenroll";
 		return 404;
 	}
-	r->op = (enum est_op)op;
+	r->op = (enum wire_op)op;
 	if (h->method_len != strlen(ops[op].method) || memcmp(h->method, ops[op].method, h->method_len) != 0) {
 		*reason = "method";
 		*why = is_post(r->op) ? "only POST is allowed here" : "only GET is allowed here";
@@ -159,7 +159,7 @@ est_read_head(struct est_request *r, const struct h1_head *h, const char *host, 
 		return 400;
 	}
 	r->credentials = n > 0;
-	if (h->framing == H1_LENGTH && h->content_length > EST_BODY_MAX) {
+	if (h->framing == H1_LENGTH && h->content_length > WIRE_BODY_MAX) {
 		*reason = "too-large";
 		*why = "a certificate request has at most 65536 octets";
 		return 413;
@@ -198,13 +198,13 @@ base64_lines(size_t n)
 }
 
 void
-est_write_answer(struct buf *out, const struct est_answer *a)
+wire_write_answer(struct buf *out, const struct wire_answer *a)
 {
 	static const char *const types[] = {
-		[EST_TEXT] = "text/plain", [EST_CERTS] = "application/pkcs7-mime",
-		[EST_ENROLLED] = "application/pkcs7-mime; smime-type=certs-only", [EST_ATTRS] = "application/csrattrs",
+		[WIRE_TEXT] = "text/plain", [WIRE_CERTS] = "application/pkcs7-mime",
+		[WIRE_ENROLLED] = "application/pkcs7-mime; smime-type=certs-only", [WIRE_ATTRS] = "application/csrattrs",
 	};
-	bool der = a->content != EST_TEXT;
+	bool der = a->content != WIRE_TEXT;
 
 	buf_printf(out, "HTTP/1.1 %u %s\r\n", a->status, h1_reason(a->status));
 	if (a->realm)
@@ -230,7 +230,7 @@ est_write_answer(struct buf *out, const struct est_answer *a)
 }
 
 void
-est_write_request(struct buf *out, const struct est_ask *a)
+wire_write_request(struct buf *out, const struct wire_ask *a)
 {
 	buf_printf(out, "%s %s HTTP/1.1\r\nhost: %s\r\naccept: */*\r\nconnection: close\r\n", ops[a->op].method, ops[a->op].path, a->host);
 	if (a->user) {
@@ -258,16 +258,16 @@ est_write_request(struct buf *out, const struct est_ask *a)
 /* ---- reading answers ---- */
 
 void
-est_reader_init(struct est_reader *r)
+wire_reader_init(struct wire_reader *r)
 {
 	memset(r, 0, sizeof(*r));
-	buf_init(&r->in, H1_MAX_HEAD + EST_ANSWER_MAX);
-	buf_init(&r->content, EST_ANSWER_MAX);
+	buf_init(&r->in, H1_MAX_HEAD + WIRE_ANSWER_MAX);
+	buf_init(&r->content, WIRE_ANSWER_MAX);
 	h1_body_init(&r->body, H1_NONE, 0);
 }
 
 void
-est_reader_fini(struct est_reader *r)
+wire_reader_fini(struct wire_reader *r)
 {
 	buf_fini(&r->in);
 	buf_fini(&r->content);
@@ -276,7 +276,7 @@ est_reader_fini(struct est_reader *r)
 
 /* 1 there was one that counts, 0 more, -1. */
 static int
-take_head(struct est_reader *r, const char **why)
+take_head(struct wire_reader *r, const char **why)
 {
 	static struct h1_head h; /* large, and nobody keeps it */
 	const struct h1_field *f;
@@ -303,7 +303,7 @@ take_head(struct est_reader *r, const char **why)
 }
 
 static int
-take_body(struct est_reader *r, bool eof, const char **why)
+take_body(struct wire_reader *r, bool eof, const char **why)
 {
 	enum h1_event ev = H1_EV_DATA;
 	size_t used = 0;
@@ -326,7 +326,7 @@ take_body(struct est_reader *r, bool eof, const char **why)
 }
 
 int
-est_read_answer(struct est_reader *r, const void *p, size_t n, bool eof, const char **why)
+wire_read_answer(struct wire_reader *r, const void *p, size_t n, bool eof, const char **why)
 {
 	int got = 1;
 
@@ -348,7 +348,7 @@ est_read_answer(struct est_reader *r, const void *p, size_t n, bool eof, const c
 }
 
 uint8_t *
-est_answer_der(const struct est_reader *r, size_t *len, const char **why)
+wire_answer_der(const struct wire_reader *r, size_t *len, const char **why)
 {
 	uint8_t *der;
 	long n;
@@ -358,7 +358,7 @@ est_answer_der(const struct est_reader *r, size_t *len, const char **why)
 		return NULL;
 	}
 	der = mem_alloc(r->content.len / 4 * 3 + 1);
-	n = est_unbase64(der, (const char *)r->content.data, r->content.len);
+	n = wire_unbase64(der, (const char *)r->content.data, r->content.len);
 	if (n <= 0) {
 		*why = "the answer is not in base64";
 		mem_free(der);
@@ -369,7 +369,7 @@ est_answer_der(const struct est_reader *r, size_t *len, const char **why)
 }
 
 void
-est_answer_text(const struct est_reader *r, char *out, size_t size)
+wire_answer_text(const struct wire_reader *r, char *out, size_t size)
 {
 	size_t n = 0;
 
