@@ -32,7 +32,7 @@ BASE_O    := $(addprefix gateway/base/, addr.o buf.o clock.o errs.o esc.o hash.o
 HTTP1_O   := $(addprefix gateway/http1/, body.o field.o head.o target.o)
 POLICY_O  := $(addprefix policy/, compile.o emit.o explain.o intern.o match.o method.o model.o open.o pattern.o says.o sets.o \
 	shadow.o trie.o)
-PKI_O     := $(addprefix pki/, digest.o pkcs7.o svid.o svid_bundle.o svid_cert.o svid_crl.o svid_crlfile.o)
+PKI_O     := $(addprefix pki/, digest.o lifetime.o pkcs7.o svid.o svid_bundle.o svid_cert.o svid_crl.o svid_crlfile.o)
 CA_O      := $(addprefix pki/, ca.o ca_bundle.o ca_init.o ca_issue.o ca_revoke.o ca_rotate.o cert.o crl.o csr.o est.o jwks.o ledger.o pairfile.o pairing.o pkey.o pkifile.o store.o token.o) # gwctl's and the ca role's, never a gateway's
 # What of it issues: the ca role's.
 ISSUE_O   := $(addprefix pki/, ca.o ca_bundle.o ca_init.o ca_issue.o ca_revoke.o cert.o crl.o csr.o est.o jwks.o ledger.o pkey.o pkifile.o store.o token.o)
@@ -51,7 +51,7 @@ UPSTREAM_O := $(addprefix gateway/upstream/, http1.o tcp.o upstream.o)
 EXCHANGE_O := $(addprefix gateway/exchange/, accept.o books.o exchange.o h1.o h2.o owner.o relay.o route.o tcp.o)
 CONTROL_O := $(addprefix gateway/control/, client.o command.o merge.o role.o)
 MAIN_O    := $(addprefix gateway/main/, children.o compile.o expiry.o journal_main.o listen.o main.o master.o note.o notify.o reload.o renew.o roles.o state.o status.o trust.o worker.o)
-GWCTL_O   := $(addprefix tools/gwctl/, cmd_audit.o cmd_audit_read.o cmd_config.o cmd_control.o cmd_pair.o cmd_pki.o cmd_policy.o \
+GWCTL_O   := $(addprefix tools/gwctl/, cmd_audit.o cmd_audit_read.o cmd_check.o cmd_config.o cmd_control.o cmd_pair.o cmd_pki.o cmd_policy.o \
 	cmd_status.o gwctl.o jsonout.o main.o request.o socket_scan.o table.o)
 
 # ---- programs --------------------------------------------------------------------------------
@@ -96,6 +96,7 @@ $(eval $(call unit,main/test_state,gateway/main/state.o $(BASE_O),))
 $(eval $(call unit,gwctl/test_socket_scan,tools/gwctl/socket_scan.o $(addprefix gateway/base/, buf.o mem.o),))
 $(eval $(call unit,control/test_control,$(CONTROL_O) $(CONTROL_TEST_O),-lconfig -ljansson -lseccomp -lcrypto))
 $(eval $(call unit,pki/test_digest,pki/digest.o $(BASE_O),-lcrypto))
+$(eval $(call unit,pki/test_lifetime,pki/lifetime.o,))
 $(eval $(call unit,pki/test_svid,$(ZOO_O) $(PKI_O) $(BASE_O),-lcrypto))
 $(eval $(call unit,pki/test_svid_crl,$(ZOO_O) $(PKI_O) $(BASE_O),-lcrypto))
 $(eval $(call unit,pki/test_ca,$(ZOO_O) $(CA_O) $(PKI_O) $(BASE_O),-ljansson -lcrypto))

@@ -10,6 +10,7 @@
 #include "gateway/base/mem.h"
 #include "gateway/config/check.h"
 #include "pki/keyfit.h"
+#include "pki/lifetime.h"
 #include "pki/svid.h"
 
 /* The key is given to the keys role by master; here only whether it can be, and whether it is this certificate's. */
@@ -83,12 +84,19 @@ check_span(struct check *ck, char *const *member, const void *owner, int64_t fro
 	int64_t now = (int64_t)(clock_wall_us() / 1000000);
 	char text[CLOCK_RFC3339_LEN + 1];
 
-	if (now >= until)
+	switch (lifetime_at(from, until, now)) {
+	case LIFETIME_OVER:
 		check_warn(ck, member, owner, "\"%s\" expired at %s; others will refuse it", *member, when(text, until));
-	else if (now < from)
+		break;
+	case LIFETIME_EARLY:
 		check_warn(ck, member, owner, "\"%s\" is not valid before %s; is the clock right?", *member, when(text, from));
-	else if (until - now < (until - from) / 10)
+		break;
+	case LIFETIME_ENDING:
 		check_warn(ck, member, owner, "\"%s\" expires at %s; renew it", *member, when(text, until));
+		break;
+	case LIFETIME_GOOD:
+		break;
+	}
 }
 
 /* Would somebody who has our bundle believe our certificate, as far as the clock allows? */

@@ -34,6 +34,7 @@ int cmd_sever(struct gwctl *g, int argc, char **argv);
 int cmd_restore(struct gwctl *g, int argc, char **argv);
 int cmd_log_level(struct gwctl *g, int argc, char **argv);
 int cmd_config(struct gwctl *g, int argc, char **argv);
+int cmd_check(struct gwctl *g, int argc, char **argv);
 int cmd_policy(struct gwctl *g, int argc, char **argv);
 int cmd_audit(struct gwctl *g, int argc, char **argv);
 int cmd_pki(struct gwctl *g, int argc, char **argv);
@@ -64,7 +65,10 @@ int gwctl_dispatch(struct gwctl *g, const char *command, const struct gwctl_sub 
  * nothing from a peer reaches the terminal raw. Cells are copied.
  */
 struct table;
-enum { TABLE_RIGHT = 1 };        /* align a column to the right */
+enum {
+	TABLE_RIGHT = 1,         /* align a column to the right */
+	TABLE_OURS = 2,          /* its cells are our own UTF-8, printed as they are */
+};
 struct table *table_new(const char *const *headings, const unsigned *flags, size_t columns); /* flags may be NULL; borrowed until printed */
 void table_row(struct table *t, const char *const *cells);  /* NULL cell: "-" */
 /* One cell after the other; a row is complete when each column has one. */

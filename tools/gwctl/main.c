@@ -27,6 +27,8 @@ static const struct command {
 	{ "sever", cmd_sever, "PEER", "the kill switch: cut all links and exchanges with a peer, until it is restored", "gwctl sever irs" },
 	{ "restore", cmd_restore, "PEER", "links to a severed peer again", "gwctl restore irs" },
 	{ "log-level", cmd_log_level, "error|warn|info|debug", "how much the operator log says", "gwctl log-level debug" },
+	{ "check", cmd_check, "[--fail-on warning|error] [--store DIR] [--prometheus]", "every certificate, CA and CRL: how long it lasts",
+	    "gwctl check --fail-on warning" },
 	{ "config", cmd_config, "check|dump", "the configuration on disk", NULL },
 	{ "config check", NULL, "", "check sallyport.conf and the policy; every fault as file:line", "gwctl -c new.conf config check" },
 	{ "config dump", NULL, "", "every option with the value in effect", "gwctl config dump" },

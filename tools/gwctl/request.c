@@ -175,7 +175,7 @@ exchange(int fd, const char *line, struct buf *in)
 }
 
 static int
-ask(struct gwctl *g, const char *command, const char *about, const char *value, json_t **answer)
+ask(struct gwctl *g, const char *command, const char *about, const char *value, bool quiet, json_t **answer)
 {
 	char *path = socket_path(g), *line = compose(command, about, value);
 	struct buf in;
@@ -184,13 +184,13 @@ ask(struct gwctl *g, const char *command, const char *about, const char *value, 
 	*answer = NULL;
 	buf_init(&in, ANSWER_MAX);
 	if (fd < 0 || exchange(fd, line, &in) < 0) {
-		result = unreachable(path);
+		result = quiet ? GWCTL_UNREACHABLE : unreachable(path);
 	} else {
 		*answer = json_loadb((const char *)in.data, in.len, 0, NULL);
 		if (!json_is_object(*answer)) {
 			json_decref(*answer);
 			*answer = NULL;
-			result = gwctl_error("the daemon at %s answers what is no JSON object; is it of this version?", path);
+			result = quiet ? GWCTL_FAILED : gwctl_error("the daemon at %s answers what is no JSON object; is it of this version?", path);
 		}
 	}
 	if (fd >= 0)
@@ -204,13 +204,19 @@ ask(struct gwctl *g, const char *command, const char *about, const char *value, 
 int
 request_send(struct gwctl *g, const char *command, const char *level, json_t **answer)
 {
-	return ask(g, command, "level", level, answer);
+	return ask(g, command, "level", level, false, answer);
 }
 
 int
 request_send_peer(struct gwctl *g, const char *command, const char *peer, json_t **answer)
 {
-	return ask(g, command, "peer", peer, answer);
+	return ask(g, command, "peer", peer, false, answer);
+}
+
+int
+request_if_running(struct gwctl *g, const char *command, json_t **answer)
+{
+	return ask(g, command, "level", NULL, true, answer);
 }
 
 int

@@ -29,7 +29,8 @@ static void
 add(struct table *t, const char *text)
 {
 	mem_grow(&t->cells, &t->cap, t->n + 1, sizeof(*t->cells));
-	t->cells[t->n++] = gwctl_safe(text);
+	t->cells[t->n] = t->flags && t->flags[t->n % t->columns] & TABLE_OURS ? mem_strdup(text) : gwctl_safe(text);
+	t->n++;
 }
 
 void
@@ -51,6 +52,17 @@ table_row(struct table *t, const char *const *cells)
 		add(t, cells[i] ? cells[i] : "-");
 }
 
+/* In columns of a terminal: octets that go on a UTF-8 sequence take none. */
+static size_t
+cell_width(const char *s)
+{
+	size_t n = 0;
+
+	for (; *s; s++)
+		n += ((unsigned char)*s & 0xc0) != 0x80;
+	return n;
+}
+
 static void
 print_row(const struct table *t, const char *const *cells, const size_t *width)
 {
@@ -61,7 +73,7 @@ print_row(const struct table *t, const char *const *cells, const size_t *width)
 			last = i;
 	/* No blanks at the end of a line: they wait until something follows. */
 	for (size_t i = 0; i <= last; i++) {
-		size_t pad = width[i] - strlen(cells[i]);
+		size_t pad = width[i] - cell_width(cells[i]);
 		bool right = t->flags && t->flags[i] & TABLE_RIGHT;
 
 		printf("%*s%s", (int)(blanks + (right ? pad : 0)), "", cells[i]);
@@ -75,10 +87,10 @@ table_print(const struct table *t, bool color)
 	size_t *width = mem_array(t->columns, sizeof(*width));
 
 	for (size_t i = 0; i < t->columns; i++)
-		width[i] = strlen(t->headings[i]);
+		width[i] = cell_width(t->headings[i]);
 	for (size_t i = 0; i < t->n; i++)
-		if (strlen(t->cells[i]) > width[i % t->columns])
-			width[i % t->columns] = strlen(t->cells[i]);
+		if (cell_width(t->cells[i]) > width[i % t->columns])
+			width[i % t->columns] = cell_width(t->cells[i]);
 	fputs(color ? "\033[1m" : "", stdout);
 	print_row(t, t->headings, width);
 	puts(color ? "\033[0m" : "");
