@@ -17,6 +17,7 @@
 #include "pki/pkifile.h"
 #include "pki/store.h"
 #include "pki/svid.h"
+#include "pki/svid_vouch.h"
 
 #define HEADER_TYPE "sallyport-pairing"
 #define CODE_GROUPS 6
@@ -38,6 +39,7 @@ pairfile_fini(struct pairfile *p)
 	free_list(p->gateways, p->ngateways);
 	free_list(p->addresses, p->naddresses);
 	mem_free(p->bundle_pem);
+	mem_free(p->cross_pem);
 	memset(p, 0, sizeof(*p));
 }
 
@@ -108,6 +110,8 @@ pairfile_fault(const struct pairfile *p)
 		return "it expires before it was made";
 	b = svid_bundle_new(p->domain, p->bundle_pem, &fault);
 	svid_bundle_unref(b);
+	if (b && p->cross_pem)
+		return svid_vouch_cross_fault(p->domain, p->cross_pem);
 	return b ? NULL : fault;
 }
 
@@ -226,6 +230,7 @@ pairfile_write(struct pairfile *p, struct evp_pkey_st *key)
 {
 	char *x, *plain, *header, *payload, *input, *sig, *text, *out = NULL;
 	uint8_t signature[64];
+	json_t *content;
 
 	if (pkey_public(key, p->key) != 0)
 		return NULL;
@@ -233,9 +238,12 @@ pairfile_write(struct pairfile *p, struct evp_pkey_st *key)
 	plain = dump(json_pack("{s:s, s:s, s:b, s:[s], s:{s:s, s:s, s:s}}", "alg", "EdDSA", "typ", HEADER_TYPE, "b64", 0, "crit", "b64",
 	    "jwk", "kty", "OKP", "crv", "Ed25519", "x", x), JSON_COMPACT);
 	header = to_base64url(plain, strlen(plain));
-	payload = dump(json_pack("{s:i, s:s, s:o, s:o, s:s, s:I, s:I}", "version", 1, "domain", p->domain, "gateways",
+	content = json_pack("{s:i, s:s, s:o, s:o, s:s, s:I, s:I}", "version", 1, "domain", p->domain, "gateways",
 	    json_list(p->gateways, p->ngateways), "addresses", json_list(p->addresses, p->naddresses), "bundle", p->bundle_pem, "created",
-	    (json_int_t)p->created, "expires", (json_int_t)p->expires), JSON_COMPACT);
+	    (json_int_t)p->created, "expires", (json_int_t)p->expires);
+	if (p->cross_pem)
+		json_object_set_new(content, "cross", json_string(p->cross_pem));
+	payload = dump(content, JSON_COMPACT);
 	input = mem_printf("%s.%s", header, payload);
 	if (pkey_sign(key, input, strlen(input), signature) == 0) {
 		make_code(p->code, input);
@@ -255,7 +263,7 @@ pairfile_write(struct pairfile *p, struct evp_pkey_st *key)
 
 /* -- reading ---------------------------------------------------------------------------------------- */
 
-/* An object with exactly these members; text is bounded by the file. NULL when it is none. */
+/* An object with so many members (more are as bad as less); text is bounded by the file. NULL when it is none. */
 static json_t *
 object_of(const uint8_t *text, size_t len, size_t members)
 {
@@ -306,42 +314,48 @@ out:
 	return fault;
 }
 
-static int
+static const char *
 read_list(const json_t *a, char ***list, size_t *n)
 {
-	if (!json_is_array(a) || json_array_size(a) > PAIRFILE_LIST_MAX)
-		return -1;
+	if (!json_is_array(a))
+		return "gateways or addresses that are no list";
+	if (json_array_size(a) > PAIRFILE_LIST_MAX)
+		return "more than 64 gateways or addresses";
 	*list = mem_array(json_array_size(a), sizeof(char *));
 	for (size_t i = 0; i < json_array_size(a); i++) {
 		const char *s = json_string_value(json_array_get(a, i));
 
 		if (s == NULL)
-			return -1;
+			return "a gateway or address that is no text";
 		(*list)[(*n)++] = mem_strdup(s);
 	}
-	return 0;
+	return NULL;
 }
 
 static const char *
 read_payload(struct pairfile *out, const char *text)
 {
 	const char *fault = "content that is not a pairing file's";
-	json_t *j = object_of((const uint8_t *)text, strlen(text), 7), *version = json_object_get(j, "version");
+	json_t *j = json_loadb(text, strlen(text), JSON_REJECT_DUPLICATES, NULL), *version = json_object_get(j, "version"), *cross = json_object_get(j, "cross");
 	json_t *created = json_object_get(j, "created"), *expires = json_object_get(j, "expires");
 
 	if (j && json_is_integer(version) && json_integer_value(version) != 1) {
 		fault = "a version that this gwctl does not know";
 		goto out;
 	}
+	/* What we do not know we cannot heed: it is refused, and not passed over. */
+	if (json_object_size(j) != (cross ? 8 : 7) || (cross && !json_is_string(cross)))
+		goto out;
 	if (!json_is_integer(version) || !json_is_integer(created) || !json_is_integer(expires) || !json_is_string(json_object_get(j, "domain")) ||
 	    !json_is_string(json_object_get(j, "bundle")))
 		goto out;
 	out->domain = mem_strdup(json_string_value(json_object_get(j, "domain")));
 	out->bundle_pem = mem_strdup(json_string_value(json_object_get(j, "bundle")));
+	out->cross_pem = cross ? mem_strdup(json_string_value(cross)) : NULL;
 	out->created = json_integer_value(created);
 	out->expires = json_integer_value(expires);
-	if (read_list(json_object_get(j, "gateways"), &out->gateways, &out->ngateways) != 0 ||
-	    read_list(json_object_get(j, "addresses"), &out->addresses, &out->naddresses) != 0)
+	if ((fault = read_list(json_object_get(j, "gateways"), &out->gateways, &out->ngateways)) != NULL ||
+	    (fault = read_list(json_object_get(j, "addresses"), &out->addresses, &out->naddresses)) != NULL)
 		goto out;
 	fault = pairfile_fault(out);
 out:

@@ -29,13 +29,14 @@ struct pairfile {
 	char **addresses;               /* "203.0.113.20:443"; may be empty where only the reader is dialled */
 	size_t naddresses;
 	char *bundle_pem;
+	char *cross_pem;                /* while the CA is replaced: its new root's key certified by the old root's; NULL. See svid_vouch.h */
 	int64_t created, expires;       /* seconds since the epoch */
 	uint8_t key[32];                /* the pairing key that signed it */
 	char code[PAIRFILE_CODE_LEN + 1];
 };
 void pairfile_fini(struct pairfile *p);
 
-/* What makes a pairing impossible whoever signs it (domain, ids, addresses, bundle, dates), or NULL. Static text. */
+/* What makes a pairing impossible whoever signs it (domain, ids, addresses, bundle, cross certificates, dates), or NULL. Static text. */
 const char *pairfile_fault(const struct pairfile *p);
 
 struct evp_pkey_st;

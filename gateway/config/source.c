@@ -479,7 +479,7 @@ by_bytes(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* The names of DIR/*.conf, sorted; -1 with errno. */
+/* The names of the *.conf in it, sorted; -1 with errno. */
 static int
 list_dir(const char *dir, const char *skip, char ***names, size_t *n)
 {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* gwctl pair: two domains come to know each other, by a file and a phone call. The work is in pki/pairfile.c and pki/pairing.c. */
+/*
+ * gwctl pair: two domains come to know each other, by a file and a phone call. The work is in pki/pairfile.c and pki/pairing.c. Here: export and
+ * show; cmd_pair_peers.c: accept, update, remove; cmd_pair_list.c: list.
+ */
 #include "tools/gwctl/cmd_pair.h"
 
 #include <errno.h>
@@ -15,22 +18,26 @@
 #include "gateway/base/mem.h"
 #include "gateway/config/config.h"
 #include "gateway/config/value.h"
+#include "pki/ca.h"
 #include "pki/pairing.h"
 #include "pki/pkey.h"
 #include "pki/pkifile.h"
 #include "pki/svid.h"
 #include "tools/gwctl/cmd_pki.h"
 
-static int
-failed(struct errs *errs)
+int
+cmd_pair_exit(enum pairing_result r)
 {
-	gwctl_print_errs(errs);
-	errs_fini(errs);
-	return GWCTL_FAILED;
+	/* Refusals alone, in the order of pairing.h; a script tells them apart by these. */
+	if (r == PAIRING_OK)
+		return GWCTL_OK;
+	if (r < PAIRING_IO)
+		return CMD_PAIR_REFUSED + (int)r - 1;
+	return r == PAIRING_NOT_PAIRED || r == PAIRING_NOT_VOUCHED ? CMD_PAIR_REFUSED + (int)r - 2 : GWCTL_FAILED;
 }
 
-static json_t *
-json_list(char *const *list, size_t n)
+json_t *
+cmd_pair_json_list(char *const *list, size_t n)
 {
 	json_t *a = json_array();
 
@@ -40,21 +47,21 @@ json_list(char *const *list, size_t n)
 }
 
 /* What both "show" and "accept" say of a file. */
-static json_t *
-describe_json(const struct pairfile *p)
+json_t *
+cmd_pair_json(const struct pairfile *p)
 {
 	char created[32], expires[32], key[65] = "";
 
 	cmd_pki_time(created, p->created);
 	cmd_pki_time(expires, p->expires);
 	esc_hex(key, p->key, sizeof(p->key));
-	return json_pack("{s:s, s:o, s:o, s:s, s:s, s:s, s:s, s:b}", "domain", p->domain, "gateways", json_list(p->gateways, p->ngateways),
-	    "addresses", json_list(p->addresses, p->naddresses), "created", created, "expires", expires, "key", key, "code", p->code,
+	return json_pack("{s:s, s:o, s:o, s:s, s:s, s:s, s:s, s:b}", "domain", p->domain, "gateways", cmd_pair_json_list(p->gateways, p->ngateways),
+	    "addresses", cmd_pair_json_list(p->addresses, p->naddresses), "created", created, "expires", expires, "key", key, "code", p->code,
 	    "expired", cmd_pki_now() >= p->expires);
 }
 
-static void
-print_json(json_t *j)
+void
+cmd_pair_print_json(json_t *j)
 {
 	json_dumpf(j, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
 	putchar('\n');
@@ -69,12 +76,12 @@ describe_ca(void *ctx, const struct svid_cert *c)
 	(void)ctx;
 	esc_hex(hex, c->sha256, 32);
 	cmd_pki_time(until, c->not_after);
-	printf("  CA          %s, until %s\n              sha256 %s\n", subject, until, hex);
+	printf("  CA          %s, until %s%s\n              sha256 %s\n", subject, until, c->not_after <= cmd_pki_now() ? ": EXPIRED" : "", hex);
 	mem_free(subject);
 }
 
-static void
-describe(const struct pairfile *p)
+void
+cmd_pair_describe(const struct pairfile *p)
 {
 	char created[32], expires[32];
 	const char *why;
@@ -89,6 +96,8 @@ describe(const struct pairfile *p)
 	if (p->naddresses == 0)
 		printf("  address     none: it is the one who dials\n");
 	svid_pem_each(p->bundle_pem, describe_ca, NULL, &why);
+	if (p->cross_pem)
+		printf("  cross       the CA is being replaced: who is paired may \"gwctl pair update\" with this file\n");
 	printf("  made        %s, to be accepted until %s\n", created, expires);
 }
 
@@ -181,7 +190,7 @@ fill_from_config(struct pairfile *p, const struct export *o, const char *config_
 }
 
 static int
-fill(struct pairfile *p, const struct export *o, const char *config_path, struct errs *errs)
+fill(struct pairfile *p, const struct export *o, const char *dir, const char *config_path, struct errs *errs)
 {
 	struct spiffe_id id;
 	const char *why;
@@ -202,6 +211,9 @@ fill(struct pairfile *p, const struct export *o, const char *config_path, struct
 	}
 	p->domain = mem_strndup(id.domain, id.domain_len);
 	p->created = cmd_pki_now();
+	/* In the middle of the CA's replacement: by this a peer that trusts the old one takes the new one without a phone call. */
+	if ((p->cross_pem = ca_cross_pem(dir, errs)) == NULL && errs->errors)
+		return -1;
 	p->expires = p->created + (o->ttl_s ? o->ttl_s : PAIRFILE_LIFETIME_S);
 	if ((why = pairfile_fault(p)) != NULL) {
 		errs_add(errs, NULL, 0, "no peer could accept this: %s", why);
@@ -229,7 +241,7 @@ report_export(const struct gwctl *g, const struct export *o, const struct pairfi
 	FILE *f = o->out ? stdout : stderr;
 
 	if (g->json && o->out) {
-		print_json(describe_json(p));
+		cmd_pair_print_json(cmd_pair_json(p));
 		return;
 	}
 	fprintf(f, "Pairing file of %s%s%s.\n", p->domain, o->out ? " written to " : "", o->out ? o->out : "");
@@ -254,7 +266,7 @@ run_export(struct gwctl *g, int argc, char **argv)
 	errs_init(&errs);
 	dir = cmd_pki_dir(g, o.dir);
 	rc = GWCTL_FAILED;
-	if (fill(&p, &o, g->config_path, &errs) == 0 && (key = pairfile_key(dir, &errs)) != NULL &&
+	if (fill(&p, &o, dir, g->config_path, &errs) == 0 && (key = pairfile_key(dir, &errs)) != NULL &&
 	    (text = pairfile_write(&p, key)) != NULL && deliver(&o, text, &errs) == 0) {
 		report_export(g, &o, &p);
 		rc = GWCTL_OK;
@@ -293,14 +305,16 @@ run_show(struct gwctl *g, int argc, char **argv)
 		return gwctl_error("%s: %s", file, strerror(errno));
 	c = pairfile_read(&p, text, strlen(text), &why);
 	mem_free(text);
-	if (c != PAIRFILE_OK)
-		return gwctl_error("%s: %s; ask the peer for it again", file, why);
+	if (c != PAIRFILE_OK) {
+		gwctl_error("%s: %s; ask the peer for it again", file, why);
+		return cmd_pair_exit(c == PAIRFILE_ALTERED ? PAIRING_ALTERED : PAIRING_MALFORMED);
+	}
 	expired = cmd_pki_now() >= p.expires;
 	if (g->json) {
-		print_json(describe_json(&p));
+		cmd_pair_print_json(cmd_pair_json(&p));
 	} else {
 		printf("Pairing file, signature good.\n");
-		describe(&p);
+		cmd_pair_describe(&p);
 		printf("  code        %s\n", p.code);
 		if (expired)
 			printf("It has expired: ask the peer to export a new one.\n");
@@ -308,136 +322,7 @@ run_show(struct gwctl *g, int argc, char **argv)
 			printf("Next: compare the code with the peer's operator by phone, then: gwctl pair accept %s --code CODE\n", file);
 	}
 	pairfile_fini(&p);
-	return expired ? GWCTL_FAILED : GWCTL_OK;
-}
-
-/* -- accept ------------------------------------------------------------------------------------------- */
-
-struct accept {
-	struct pairing_request r;
-	const char *file, *domain, *peers;
-};
-
-static bool
-is_peer_name(const char *s)
-{
-	size_t n = strlen(s);
-
-	return n > 0 && n <= 64 && strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == n;
-}
-
-static int
-parse_accept(struct gwctl *g, struct accept *o, int argc, char **argv)
-{
-	static const struct option options[] = { { "code", required_argument, NULL, 'c' }, { "name", required_argument, NULL, 'n' },
-		{ "domain", required_argument, NULL, 'm' }, { "peers", required_argument, NULL, 'p' }, { "no-dial", no_argument, NULL, 'N' },
-		{ "reverse", no_argument, NULL, 'r' }, { "json", no_argument, NULL, 'j' }, { 0 } };
-	int c;
-
-	while ((c = getopt_long(argc, argv, ":", options, NULL)) != -1)
-		switch (c) {
-		case 'c': o->r.code = optarg; break;
-		case 'm': o->domain = optarg; break;
-		case 'p': o->peers = optarg; break;
-		case 'N': o->r.no_dial = true; break;
-		case 'r': o->r.reverse = true; break;
-		case 'j': g->json = true; break;
-		case 'n':
-			if (!is_peer_name(optarg))
-				return gwctl_usage("pair accept", "--name %s: letters, digits, \"-\", \"_\" and \".\", at most 64", optarg);
-			o->r.name = optarg;
-			break;
-		default:
-			return gwctl_usage("pair accept", "%s is no option here, or wants a value", argv[optind - 1]);
-		}
-	if (argc - optind != 1)
-		return gwctl_usage("pair accept", "which file?");
-	if (o->r.code == NULL)
-		return gwctl_usage("pair accept", "--code CODE is missing: the peer's operator reads it to you from \"gwctl pair show\"");
-	if (o->r.no_dial && o->r.reverse)
-		return gwctl_usage("pair accept", "--no-dial and --reverse exclude each other");
-	o->file = argv[optind];
-	return GWCTL_OK;
-}
-
-/* Our own domain, which no peer may be. mem_free(); NULL with faults. */
-static char *
-own_domain(const struct gwctl *g, const struct accept *o, struct errs *errs)
-{
-	char *domain;
-
-	if (o->domain)
-		return mem_strdup(o->domain);
-	/* The rest of the file may well be faulty: a peer's bundle that it names is what we are about to install. */
-	domain = config_peek_domain(g->config_path);
-	if (!domain)
-		errs_add(errs, NULL, 0, "our own domain is not known: %s says none; give --domain", g->config_path);
-	return domain;
-}
-
-static void
-report_accept(const struct gwctl *g, const struct accept *o, const struct pairfile *p)
-{
-	char *entry = pairing_entry(&o->r, p);
-	json_t *j;
-
-	if (g->json) {
-		j = describe_json(p);
-		json_object_set_new(j, "bundle", json_sprintf("%s/%s.pem", o->r.peers_dir, p->domain));
-		json_object_set_new(j, "include", json_sprintf("%s/%s.conf", o->r.bundle_dir, p->domain));
-		json_object_set_new(j, "entry", json_string(entry));
-		print_json(j);
-	} else {
-		printf("Accepted:\n");
-		describe(p);
-		printf("Installed %s/%s.pem and .conf. Next: add it to %s (a comma between two peers), then \"gwctl reload\":\n\n", o->r.peers_dir,
-		    p->domain, g->config_path);
-		printf("peers = (\n@include \"%s/%s.conf\"\n);\n\nwhich stands for:\n\n%s", o->r.bundle_dir, p->domain, entry);
-	}
-	mem_free(entry);
-}
-
-static int
-run_accept(struct gwctl *g, int argc, char **argv)
-{
-	struct accept o = { 0 };
-	struct pairfile p = { 0 };
-	char *text = NULL, *domain = NULL, *dir = NULL, *conf_dir;
-	struct errs errs;
-	int rc = parse_accept(g, &o, argc, argv);
-
-	if (rc != GWCTL_OK)
-		return rc;
-	errs_init(&errs);
-	text = pkifile_read(o.file, PAIRFILE_MAX);
-	if (text == NULL) {
-		errs_add(&errs, o.file, 0, "%s", strerror(errno));
-		return failed(&errs);
-	}
-	conf_dir = pkifile_dirname(g->config_path);
-	dir = o.peers ? mem_strdup(o.peers) : mem_printf("%s/peers", conf_dir);
-	o.r.text = text;
-	o.r.len = strlen(text);
-	o.r.peers_dir = dir;
-	/* As the configuration sees it: relative to itself. */
-	o.r.bundle_dir = o.peers ? o.peers : "peers";
-	o.r.now = cmd_pki_now();
-	rc = GWCTL_FAILED;
-	if ((domain = own_domain(g, &o, &errs)) != NULL) {
-		o.r.own_domain = domain;
-		if (pairing_accept(&o.r, &p, &errs) == PAIRING_OK) {
-			report_accept(g, &o, &p);
-			rc = GWCTL_OK;
-		}
-	}
-	gwctl_print_errs(&errs);
-	errs_fini(&errs);
-	pairfile_fini(&p);
-	mem_free(text);
-	mem_free(domain);
-	mem_free(dir);
-	mem_free(conf_dir);
-	return rc;
+	return expired ? cmd_pair_exit(PAIRING_EXPIRED) : GWCTL_OK;
 }
 
 int
@@ -446,7 +331,10 @@ cmd_pair(struct gwctl *g, int argc, char **argv)
 	static const struct gwctl_sub subs[] = {
 		{ "export", run_export, "write our pairing file, and say its code" },
 		{ "show", run_show, "what a pairing file says, and its code" },
-		{ "accept", run_accept, "install the peer whose file this is, by its code" },
+		{ "accept", cmd_pair_accept, "install the peer whose file this is, by its code" },
+		{ "update", cmd_pair_update, "take a newer file of a peer, without a code" },
+		{ "list", cmd_pair_list, "who we are paired with" },
+		{ "remove", cmd_pair_remove, "end a pairing" },
 		{ NULL, NULL, NULL },
 	};
 

@@ -122,6 +122,18 @@ dial(const char *path)
 	return fd;
 }
 
+bool
+request_reachable(const struct gwctl *g)
+{
+	char *path = socket_path(g);
+	int fd = dial(path);
+
+	if (fd >= 0)
+		close(fd);
+	mem_free(path);
+	return fd >= 0;
+}
+
 static char *
 compose(const char *command, const char *about, const char *value)
 {

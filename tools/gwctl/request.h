@@ -15,6 +15,8 @@ int request_send(struct gwctl *g, const char *command, const char *level, json_t
 int request_send_peer(struct gwctl *g, const char *command, const char *peer, json_t **answer);
 /* The same without a word where nobody answers. */
 int request_if_running(struct gwctl *g, const char *command, json_t **answer);
+/* Does somebody answer on the admin socket? Says nothing. */
+bool request_reachable(const struct gwctl *g);
 /* The answer's "error", if it is one, on standard error. GWCTL_OK or GWCTL_FAILED. */
 int request_failed(const json_t *answer);
 /* For --json: the answer as it is, indented. */
