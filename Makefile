@@ -32,13 +32,13 @@ BASE_O    := $(addprefix gateway/base/, addr.o buf.o clock.o errs.o esc.o hash.o
 HTTP1_O   := $(addprefix gateway/http1/, body.o field.o head.o target.o)
 POLICY_O  := $(addprefix policy/, compile.o emit.o explain.o intern.o match.o method.o model.o open.o pattern.o says.o sets.o \
 	shadow.o trie.o)
-PKI_O     := $(addprefix pki/, digest.o lifetime.o pkcs7.o svid.o svid_bundle.o svid_cert.o svid_crl.o svid_crlfile.o)
-CA_O      := $(addprefix pki/, ca.o ca_bundle.o ca_init.o ca_issue.o ca_revoke.o ca_rotate.o cert.o crl.o csr.o est.o jwks.o ledger.o pairfile.o pairing.o pkey.o pkifile.o store.o token.o) # gwctl's and the ca role's, never a gateway's
+PKI_O     := $(addprefix pki/, digest.o estcert.o lifetime.o pkcs7.o svid.o svid_bundle.o svid_cert.o svid_crl.o svid_crlfile.o)
+CA_O      := $(addprefix pki/, ca.o ca_bundle.o ca_init.o ca_issue.o ca_revoke.o ca_rotate.o cert.o crl.o csr.o est.o jwks.o ledger.o pairfile.o pairing.o pairing_entry.o pkey.o pkifile.o store.o svid_vouch.o token.o) # gwctl's and the ca role's, never a gateway's
 # What of it issues: the ca role's.
 ISSUE_O   := $(addprefix pki/, ca.o ca_bundle.o ca_init.o ca_issue.o ca_revoke.o cert.o crl.o csr.o est.o jwks.o ledger.o pkey.o pkifile.o store.o token.o)
 PROCESS_O := $(addprefix gateway/process/, child.o ipc.o memfd.o privs.o role.o sandbox.o spawn.o)
 CONFIG_O  := pki/keyfit.o $(addprefix gateway/config/, check.o check_enrol.o check_identity.o check_listeners.o check_peers.o check_services.o config.o dump.o host.o \
-	image.o lookup.o options.o origin.o parse.o policy_files.o source.o trust.o value.o)
+	image.o lookup.o options.o origin.o parse.o policy_files.o reread.o source.o trust.o value.o)
 IO_O      := $(addprefix gateway/io/, conn.o loop.o outq.o)
 CAROLE_O  := $(addprefix gateway/ca/, client.o proto.o role.o)
 KEYS_O    := $(addprefix gateway/keys/, client.o csr.o held.o ident.o proto.o provider.o role.o)
@@ -46,17 +46,18 @@ AUDIT_O   := $(addprefix gateway/audit/, batch.o digest.o event.o flood.o inflig
 	parse.o reconcile.o record.o ring.o schema.o segment.o store.o verify.o)
 TLS_O     := $(addprefix gateway/tls/, bio.o conn.o env.o layer.o verify.o)
 HTTP2_O   := $(addprefix gateway/http2/, block.o pool.o session.o stream.o)
-LINK_O      := $(addprefix gateway/link/, caller.o crl.o dial.o hello.o identity.o ids.o link.o quarantine.o send.o set.o)
+LINK_O      := $(addprefix gateway/link/, caller.o crl.o dial.o hello.o identity.o ids.o judge.o link.o quarantine.o send.o set.o standing.o vouch.o)
 UPSTREAM_O := $(addprefix gateway/upstream/, http1.o tcp.o upstream.o)
-EXCHANGE_O := $(addprefix gateway/exchange/, accept.o books.o exchange.o h1.o h2.o owner.o relay.o route.o tcp.o)
+ENROL_O   := $(addprefix gateway/enrol/, enrol.o forward.o hello.o note.o peek.o renew.o wire.o) # wire.o is gwctl's, too
+EXCHANGE_O := $(addprefix gateway/exchange/, accept.o books.o exchange.o h1.o h2.o owner.o relay.o route.o tcp.o verify.o)
 CONTROL_O := $(addprefix gateway/control/, client.o command.o merge.o role.o)
-MAIN_O    := $(addprefix gateway/main/, children.o compile.o expiry.o journal_main.o listen.o main.o master.o note.o notify.o reload.o renew.o roles.o state.o status.o trust.o worker.o)
-GWCTL_O   := $(addprefix tools/gwctl/, cmd_audit.o cmd_audit_read.o cmd_check.o cmd_config.o cmd_control.o cmd_pair.o cmd_pki.o cmd_policy.o \
+MAIN_O    := $(addprefix gateway/main/, children.o compile.o expiry.o journal_main.o listen.o main.o master.o note.o notify.o reload.o renew.o roles.o state.o status.o trust.o worker.o worker_est.o worker_trust.o)
+GWCTL_O   := $(addprefix tools/gwctl/, cmd_audit.o cmd_audit_read.o cmd_check.o cmd_config.o cmd_control.o cmd_pair.o cmd_pair_list.o cmd_pair_peers.o cmd_pki.o cmd_policy.o \
 	cmd_status.o gwctl.o jsonout.o main.o request.o socket_scan.o table.o)
 
 # ---- programs --------------------------------------------------------------------------------
 LIB_SSL := -lssl -lcrypto
-SALLYPORTD_O := $(MAIN_O) $(CONTROL_O) $(EXCHANGE_O) $(UPSTREAM_O) $(LINK_O) $(HTTP2_O) $(TLS_O) $(AUDIT_O) $(CAROLE_O) $(KEYS_O) \
+SALLYPORTD_O := $(MAIN_O) $(CONTROL_O) $(EXCHANGE_O) $(ENROL_O) $(UPSTREAM_O) $(LINK_O) $(HTTP2_O) $(TLS_O) $(AUDIT_O) $(CAROLE_O) $(KEYS_O) \
 	$(IO_O) $(CONFIG_O) $(PROCESS_O) $(ISSUE_O) $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O)
 SALLYPORTD_L := -levent_core -lnghttp2 -lconfig -ljansson -lseccomp $(LIB_SSL)
 GWCTL_ALL_O := $(GWCTL_O) $(AUDIT_O) $(CONFIG_O) $(CA_O) $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O)
@@ -90,7 +91,7 @@ $(foreach t,body field head target,$(eval $(call unit,http1/test_$t,$(HTTP1_O) $
 ZOO_O := tests/unit/pki/zoo.o
 $(foreach t,compile explain match open pattern,$(eval $(call unit,policy/test_$(t),$(POLICY_O) $(HTTP1_O) $(BASE_O),)))
 $(foreach t,ipc memfd privs sandbox,$(eval $(call unit,process/test_$t,$(PROCESS_O) $(BASE_O),-lseccomp)))
-$(eval $(call unit,main/test_master,tests/unit/main/hostile.o $(ZOO_O) $(filter-out %/main.o %/worker.o,$(MAIN_O)) $(CONTROL_O) $(KEYS_O) $(AUDIT_O) \
+$(eval $(call unit,main/test_master,tests/unit/main/hostile.o $(ZOO_O) $(filter-out %/main.o %/worker.o %/worker_est.o %/worker_trust.o,$(MAIN_O)) $(CONTROL_O) $(KEYS_O) $(AUDIT_O) \
 	$(CONFIG_O) $(PROCESS_O) $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O),-lconfig -ljansson -lseccomp $(LIB_SSL)))
 $(eval $(call unit,main/test_state,gateway/main/state.o $(BASE_O),))
 $(eval $(call unit,gwctl/test_socket_scan,tools/gwctl/socket_scan.o $(addprefix gateway/base/, buf.o mem.o),))
@@ -101,9 +102,11 @@ $(eval $(call unit,pki/test_svid,$(ZOO_O) $(PKI_O) $(BASE_O),-lcrypto))
 $(eval $(call unit,pki/test_svid_crl,$(ZOO_O) $(PKI_O) $(BASE_O),-lcrypto))
 $(eval $(call unit,pki/test_ca,$(ZOO_O) $(CA_O) $(PKI_O) $(BASE_O),-ljansson -lcrypto))
 $(eval $(call unit,pki/test_pairing,$(ZOO_O) $(CA_O) $(PKI_O) $(BASE_O),-ljansson -lcrypto))
+$(eval $(call unit,pki/test_est,$(ZOO_O) tests/unit/pki/estbed.o $(CA_O) $(PKI_O) $(BASE_O),-ljansson -lcrypto -Wl$(comma)--wrap=token_use))
 KEYS_BED_O := tests/unit/keys/bed.o $(ZOO_O)
 $(eval $(call unit,keys/test_proto,gateway/keys/proto.o gateway/base/mem.o,))
 $(eval $(call unit,keys/test_role,$(KEYS_BED_O) $(KEYS_O) $(PROCESS_O) $(BASE_O),-lseccomp $(LIB_SSL)))
+$(eval $(call unit,keys/test_hsm,$(ZOO_O) $(KEYS_O) $(PROCESS_O) $(BASE_O),-lseccomp $(LIB_SSL)))
 $(eval $(call unit,tls/test_tls,tests/unit/tls/bed.o $(KEYS_BED_O) $(filter-out %/layer.o,$(TLS_O)) $(KEYS_O) $(PROCESS_O) $(PKI_O) $(BASE_O),-lseccomp $(LIB_SSL)))
 CONFIG_TEST_O := tests/unit/config/fixture.o $(ZOO_O) $(CONFIG_O) $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O)
 CONFIG_TEST_L := $(addprefix -Wl$(comma)--wrap=,getpwnam getgrnam getifaddrs freeifaddrs clock_wall_us) -lconfig -lcrypto
@@ -111,7 +114,7 @@ $(foreach t,config docs faults peers_dir policy_files,$(eval $(call unit,config/
 $(eval $(call unit,config/test_value,gateway/config/value.o gateway/config/host.o gateway/base/addr.o,))
 $(foreach t,http1 tcp,$(eval $(call unit,upstream/test_$t,tests/unit/upstream/bed.o $(UPSTREAM_O) $(IO_O) $(HTTP1_O) $(BASE_O),-levent_core)))
 $(eval $(call unit,exchange/test_owner,gateway/exchange/owner.o,))
-$(eval $(call unit,exchange/test_exchange,tests/unit/exchange/bed.o $(addprefix gateway/exchange/,exchange.o relay.o route.o books.o) gateway/link/caller.o \
+$(eval $(call unit,exchange/test_exchange,tests/unit/exchange/bed.o $(addprefix gateway/exchange/,exchange.o relay.o route.o books.o verify.o) gateway/link/caller.o \
 	$(addprefix gateway/audit/,event.o ring.o) gateway/config/lookup.o pki/digest.o $(IO_O) $(POLICY_O) $(HTTP1_O) $(BASE_O),-levent_core -lcrypto))
 AUDIT_TEST_O := tests/unit/audit/sample.o tests/unit/audit/book.o $(AUDIT_O) $(BASE_O)
 $(foreach t,crash faults journal reconcile record ring tree verify,$(eval $(call unit,audit/test_$t,$(AUDIT_TEST_O),-lcrypto)))
@@ -176,7 +179,7 @@ $(B)/tests/bench/bench_journal: $(addprefix $(B)/,tests/bench/bench_journal.o te
 # keys: no network library, no parser. journal, control: no TLS. No role but master reads configuration; none has the CA.
 ROLES :=
 ROLE_O := $(BASE_O) $(addprefix gateway/process/, child.o ipc.o memfd.o privs.o role.o sandbox.o spawn.o)
-IMAGE_O := $(addprefix gateway/config/, host.o image.o lookup.o options.o value.o)
+IMAGE_O := $(addprefix gateway/config/, host.o image.o lookup.o options.o trust.o value.o)
 EVENTS_O := $(addprefix gateway/audit/, event.o ring.o schema.o)
 define role # name, objects, libraries
 ROLES += $(1)
@@ -188,7 +191,7 @@ endef
 $(eval $(call role,keys,$(addprefix gateway/keys/, csr.o held.o ident.o proto.o role.o),-lcrypto))
 $(eval $(call role,journal,gateway/main/journal_main.o $(AUDIT_O) $(IMAGE_O),-lcrypto))
 $(eval $(call role,control,$(CONTROL_O) $(EVENTS_O) $(IMAGE_O),-ljansson))
-$(eval $(call role,worker,gateway/main/worker.o $(EXCHANGE_O) $(UPSTREAM_O) $(LINK_O) $(HTTP2_O) $(TLS_O) $(IO_O) $(PKI_O) $(HTTP1_O) \
+$(eval $(call role,worker,$(addprefix gateway/main/, worker.o worker_est.o worker_trust.o) $(EXCHANGE_O) $(ENROL_O) $(addprefix gateway/ca/, client.o proto.o) $(UPSTREAM_O) $(LINK_O) $(HTTP2_O) $(TLS_O) $(IO_O) $(PKI_O) $(HTTP1_O) \
 	$(addprefix gateway/keys/, client.o ident.o proto.o provider.o) $(EVENTS_O) $(IMAGE_O) \
 	$(addprefix policy/, intern.o match.o method.o model.o open.o pattern.o sets.o trie.o),-levent_core -lnghttp2 $(LIB_SSL)))
 $(eval $(call role,ca,$(addprefix gateway/ca/, proto.o role.o) $(ISSUE_O) $(PKI_O) $(EVENTS_O) $(IMAGE_O),-ljansson -lcrypto))

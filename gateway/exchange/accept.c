@@ -8,6 +8,7 @@
 #include "gateway/base/hash.h"
 #include "gateway/base/log.h"
 #include "gateway/base/mem.h"
+#include "gateway/enrol/peek.h"
 #include "gateway/exchange/ingress.h"
 #include "gateway/exchange/owner.h"
 #include "gateway/tls/layer.h"
@@ -27,10 +28,17 @@ struct source {
 
 /* A TLS handshake under way; who it is decides what comes next. */
 struct greeting {
-	struct conn *conn;
+	struct conn *conn;             /* NULL while we look at what it asks for */
 	struct tls_conn *tls;
+	struct peek peek;
+	int fd;                        /* then: its socket */
 	struct ingress_client client;
 	struct deadline limit;
+};
+
+/* A connection of the enrolment service, from which it is counted. */
+struct guest {
+	struct ingress_client client;
 };
 
 static void on_greeting_limit(struct deadline *d);
@@ -138,11 +146,32 @@ void ingress_gone(struct ingress_client *c)
 	struct ingress *in = c->listener->ingress;
 
 	source_release(in, c->source);
+	if (c->kind)
+		LIST_REMOVE(c, same_caller);
+	c->kind = NULL;
 	caller_unref(in->gate->callers, c->caller);
 	c->caller = NULL;
 	in->connections--;
 	if (in->stopped && in->connections == 0 && in->on_empty)
 		in->on_empty(in->ctx);
+}
+
+void ingress_attach(struct ingress_client *c, const struct ingress_kind *kind)
+{
+	if (c->caller->assurance != POLICY_MTLS)
+		return;
+	c->kind = kind;
+	LIST_INSERT_HEAD(&c->caller->connections, c, same_caller);
+}
+
+void ingress_rebind(struct ingress_client *c, struct caller *to)
+{
+	struct caller *was = c->caller;
+
+	LIST_REMOVE(c, same_caller);
+	c->caller = caller_ref(to);
+	LIST_INSERT_HEAD(&to->connections, c, same_caller);
+	caller_unref(c->listener->ingress->gate->callers, was);
 }
 
 /* ---- who it is ---- */
@@ -209,7 +238,12 @@ static void greeting_free(struct greeting *g, bool keep_conn)
 	in->handshakes--;
 	deadline_cancel(&g->limit);
 	if (!keep_conn) {
-		conn_part(g->conn); /* an alert says why */
+		if (g->conn) {
+			conn_part(g->conn); /* an alert says why */
+		} else {
+			peek_stop(&g->peek);
+			close(g->fd);
+		}
 		ingress_gone(&g->client);
 	}
 	loop_dispose(in->gate->loop, g);
@@ -233,7 +267,7 @@ static void note(const struct ingress_client *c, const char *event, const char *
 static void refuse(struct greeting *gr, const char *reason, const char *detail, bool alert)
 {
 	gr->client.listener->ingress->refused++;
-	note(&gr->client, "handshake-refused", tls_peer(gr->tls)->id, reason, detail, alert);
+	note(&gr->client, "handshake-refused", gr->tls ? tls_peer(gr->tls)->id : NULL, reason, detail, alert);
 	greeting_free(gr, false);
 }
 
@@ -246,6 +280,50 @@ void ingress_tls_lost(const struct ingress_client *c, const struct tls_conn *t)
 		return;
 	note(c, "tls-broken", c->caller ? c->caller->id : NULL, why, detail, tls_alarming(t));
 }
+
+/* ---- the enrolment service ---- */
+
+static void on_guest_gone(void *ctx)
+{
+	struct guest *guest = ctx;
+	struct loop *loop = guest->client.listener->ingress->gate->loop;
+
+	ingress_gone(&guest->client);
+	loop_dispose(loop, guest);
+}
+
+/* The greeting is over and its client goes on as a guest. False: there are too many; refused. */
+static bool welcome_guest(struct greeting *gr, struct enrol_client *to)
+{
+	struct guest *guest;
+
+	if (!enrol_room(gr->client.listener->ingress->gate->enrol)) {
+		refuse(gr, "enrolments", "limit", false);
+		return false;
+	}
+	guest = mem_zalloc(sizeof(*guest));
+	guest->client = gr->client;
+	*to = (struct enrol_client){ .from = gr->client.from, .listener = gr->client.listener->cfg->name, .gone = on_guest_gone, .ctx = guest };
+	greeting_free(gr, true);
+	return true;
+}
+
+static void greet(struct greeting *gr);
+
+static void on_peeked(void *ctx, bool enrol)
+{
+	struct greeting *gr = ctx;
+	struct gate *g = gr->client.listener->ingress->gate;
+	struct enrol_client client;
+	int fd = gr->fd;
+
+	if (!enrol)
+		greet(gr);
+	else if (welcome_guest(gr, &client))
+		enrol_forward(g->enrol, fd, &client);
+}
+
+/* ---- who came ---- */
 
 static void on_greeting_open(struct conn *c)
 {
@@ -260,6 +338,14 @@ static void on_greeting_open(struct conn *c)
 	bool ours;
 	int p;
 
+	if (tls_enrol(gr->tls)) {
+		struct tls_conn *tls = gr->tls;
+		struct enrol_client client;
+
+		if (welcome_guest(gr, &client))
+			enrol_serve(g->enrol, c, tls, &client);
+		return;
+	}
 	if (spiffe_parse(&id, peer->id, strlen(peer->id), &why) != 0) {
 		refuse(gr, "bad-id", why, false);
 		return;
@@ -270,6 +356,11 @@ static void on_greeting_open(struct conn *c)
 		if (p < 0 || !(ls->cfg->accept & CONFIG_PEERS) || tls_alpn(gr->tls) == TLS_ALPN_HTTP1) {
 			/* A peer's workload at the tunnel, or a gateway that nobody listed (case 89). */
 			refuse(gr, spiffe_is_gateway(&id) ? "gateway-not-listed" : "foreign-workload", peer->id, !ours && !spiffe_is_gateway(&id));
+			return;
+		}
+		why = link_peer_refusal(g->links, p);
+		if (why) {
+			refuse(gr, why, peer->id, false);
 			return;
 		}
 		{
@@ -295,6 +386,16 @@ static void on_greeting_open(struct conn *c)
 	n = tls_peer_chain(gr->tls, chain, SVID_MAX_CHAIN);
 	caller_unref(g->callers, gr->client.caller);
 	gr->client.caller = caller_get_mtls(g->callers, peer, chain, n, -1);
+	if (gr->client.caller->refs == 1)
+		link_remember(g->links, gr->client.caller);
+	/* What is trusted may have changed between its certificate and the end of the handshake, or before, and this one been found wanting. */
+	if (!tls_current(gr->tls))
+		caller_doubt(gr->client.caller);
+	why = link_caller_refusal(g->links, gr->client.caller);
+	if (why) {
+		refuse(gr, why, peer->id, true);
+		return;
+	}
 	tls_peer_forget(gr->tls); /* the caller has what matters of it */
 	greeting_free(gr, true);
 	if (tls_alpn(gr->tls) == TLS_ALPN_H2)
@@ -332,11 +433,24 @@ static void on_greeting_limit(struct deadline *d)
 static void pause_accepting(struct ingress *in, const char *why);
 static void on_listener(void *ctx, unsigned what);
 
+static void greet(struct greeting *gr)
+{
+	struct ingress_listener *ls = gr->client.listener;
+	struct gate *g = ls->ingress->gate;
+	unsigned accept = ls->cfg->accept;
+	struct conn *c = gr->conn = mem_alloc(sizeof(*c));
+
+	conn_init(c, g->loop, gr->fd, false, &greeting_ops, gr);
+	gr->tls = tls_server_new(g->tls, gr->fd, (accept & CONFIG_PEERS ? TLS_ACCEPT_PEERS : 0) |
+	    (accept & CONFIG_WORKLOADS ? TLS_ACCEPT_WORKLOADS : 0) | (accept & CONFIG_ENROL ? TLS_ACCEPT_ENROL : 0), tls_layer_wake, c);
+	tls_layer_set(c, gr->tls);
+}
+
 static void welcome(struct ingress_listener *ls, int fd, const struct addr *from)
 {
 	struct ingress *in = ls->ingress;
 	struct gate *g = in->gate;
-	bool tls = ls->cfg->accept & (CONFIG_PEERS | CONFIG_WORKLOADS);
+	bool tls = ls->cfg->accept & (CONFIG_PEERS | CONFIG_WORKLOADS | CONFIG_ENROL);
 	struct ingress_client client = { .listener = ls, .from = *from };
 	const char *refusal = NULL;
 	struct greeting *gr;
@@ -358,8 +472,8 @@ static void welcome(struct ingress_listener *ls, int fd, const struct addr *from
 	}
 	in->connections++;
 	client.caller = tls ? caller_get(g->callers, "", 0, POLICY_NONE, -1) : who(&client, fd);
-	c = mem_alloc(sizeof(*c));
 	if (!tls) {
+		c = mem_alloc(sizeof(*c));
 		conn_init(c, g->loop, fd, false, &greeting_ops, NULL);
 		if (ls->cfg->accept & CONFIG_TCP)
 			tcp_ingress_start(c, &client);
@@ -369,14 +483,13 @@ static void welcome(struct ingress_listener *ls, int fd, const struct addr *from
 	}
 	gr = mem_zalloc(sizeof(*gr));
 	gr->client = client;
-	gr->conn = c;
+	gr->fd = fd;
 	in->handshakes++;
-	conn_init(c, g->loop, fd, false, &greeting_ops, gr);
-	gr->tls = tls_server_new(g->tls, fd,
-	    (ls->cfg->accept & CONFIG_PEERS ? TLS_ACCEPT_PEERS : 0) | (ls->cfg->accept & CONFIG_WORKLOADS ? TLS_ACCEPT_WORKLOADS : 0),
-	    tls_layer_wake, c);
-	tls_layer_set(c, gr->tls);
 	deadline_set(in->q_handshake, &gr->limit);
+	if (ls->cfg->accept & CONFIG_ENROL && g->config->enrol.nforward)
+		peek_start(&gr->peek, g->loop, fd, g->config->enrol.host, on_peeked, gr);
+	else
+		greet(gr);
 }
 
 static void on_listener(void *ctx, unsigned what)
@@ -454,7 +567,7 @@ struct ingress *ingress_new(struct gate *g, const int *fds, const unsigned *inde
 		ls->ingress = in;
 		ls->cfg = &g->config->listeners[index[i]];
 		ls->fd = fds[i];
-		ls->default_port = ls->cfg->accept & (CONFIG_PEERS | CONFIG_WORKLOADS) ? 443 : 80;
+		ls->default_port = ls->cfg->accept & (CONFIG_PEERS | CONFIG_WORKLOADS | CONFIG_ENROL) ? 443 : 80;
 		ls->clients = mem_array(ls->cfg->nclients, sizeof(*ls->clients));
 		for (size_t k = 0; k < ls->cfg->nclients; k++) {
 			const struct config_client *m = &ls->cfg->clients[k];
@@ -483,6 +596,7 @@ void ingress_drain(struct ingress *in, void (*on_empty)(void *ctx), void *ctx)
 	in->ctx = ctx;
 	h1_ingress_drain(in);
 	h2_ingress_drain(in);
+	enrol_drain(in->gate->enrol);
 	if (in->connections == 0 && on_empty)
 		on_empty(ctx);
 }

@@ -110,8 +110,14 @@ static void put_end(struct exchange *x, unsigned attempt, unsigned status, const
 		uuid_format(&x->far_id, id);
 		audit_event_text(&e, AUDIT_F_UPLINK_EXCHANGE, id, UUID_TEXT_LEN);
 	}
-	if (x->far_error_len)
+	if (x->far_error_len) {
 		audit_event_text(&e, AUDIT_F_DETAIL, x->far_error, x->far_error_len);
+	} else if (x->rebound) {
+		char detail[192]; /* the certificate that it began with is in the decision */
+
+		snprintf(detail, sizeof(detail), "rebound %s", x->caller->cert_text);
+		audit_event_str(&e, AUDIT_F_DETAIL, detail);
+	}
 	audit_event_done(&e);
 	ring_commit(g->ring, e.len);
 }

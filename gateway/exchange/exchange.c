@@ -37,6 +37,8 @@ void gate_fini(struct gate *g)
 	mem_free(g->services);
 	mem_free(g->parked);
 	mem_free(g->via);
+	timer_cancel(&g->trust.timer);
+	mem_free(g->trust.marked);
 }
 
 /* ---- the copy of a head ---- */
@@ -161,6 +163,10 @@ static bool judge(struct gate *g, struct exchange *x, const struct leg_head *h, 
 	}
 	sv = &g->config->services[x->service];
 	x->peer = sv->peer_index;
+	if (x->peer >= 0 && (g->config->peers[x->peer].severed || g->config->peers[x->peer].removed)) {
+		*r = (struct refusal){ 503, link_peer_refusal(g->links, x->peer), POLICY_NO_ID };
+		return false;
+	}
 	if (been_here(g, h) || (x->from_peer >= 0 && x->peer == x->from_peer)) {
 		*r = (struct refusal){ 508, "loop", POLICY_NO_ID };
 		return false;
@@ -173,9 +179,13 @@ static bool judge(struct gate *g, struct exchange *x, const struct leg_head *h, 
 		*r = (struct refusal){ 403, x->tcp ? "connect-to-http-service" : "http-to-tcp-service", POLICY_NO_ID };
 		return false;
 	}
-	if (x->caller->not_after < (int64_t)(loop_wall_us(g->loop) / 1000000)) {
-		*r = (struct refusal){ 403, "expired", POLICY_NO_ID };
-		return false;
+	if (x->caller->good_until < (int64_t)(loop_wall_us(g->loop) / 1000000)) {
+		const char *why = link_caller_refusal(g->links, x->caller);
+
+		if (why) {
+			*r = (struct refusal){ 403, why, POLICY_NO_ID };
+			return false;
+		}
 	}
 	if (caller_over(x->caller, loop_now(g->loop), MAX_CANCELS)) {
 		*r = (struct refusal){ 429, "cancel-flood", POLICY_NO_ID };

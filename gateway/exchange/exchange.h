@@ -18,6 +18,7 @@
 #include "gateway/audit/ring.h"
 #include "gateway/base/queue.h"
 #include "gateway/config/config.h"
+#include "gateway/enrol/enrol.h"
 #include "gateway/io/leg.h"
 #include "gateway/link/link.h"
 #include "gateway/upstream/upstream.h"
@@ -56,6 +57,15 @@ struct gate {
 	char *via;                     /* our part of Via */
 	struct deadline_queue *q_park;
 	struct ingress *ingress;       /* accept.h */
+	struct {                       /* verify.c: callers are looked through, a part of them in a turn */
+		struct loop_timer timer;
+		struct loop_task slice;
+		unsigned cursor;
+		bool running, again, vouch;
+		struct caller **marked; /* references: what depends on them ends or is rebound when the round is over */
+		size_t nmarked, cap;
+	} trust;
+	struct enrol *enrol;           /* the enrolment service; NULL: none */
 };
 
 /* Sets up what is derived from config and policy; the caller filled the fields above "draining". */
@@ -63,6 +73,12 @@ void gate_init(struct gate *g);
 void gate_fini(struct gate *g);
 /* A new policy image: swapped in between two exchanges, then every running one is judged again. */
 void gate_set_policy(struct gate *g, const struct policy *p);
+/* Callers and CRLs that end are looked after from now on. */
+void gate_watch(struct gate *g);
+/* What is trusted changed, and link_set_trust() was told: whatever depends on callers that are not good any more is cut within two seconds. */
+void gate_judge_callers(struct gate *g);
+/* Links are being cut (link_env.on_cut). */
+void gate_cut_links(struct gate *g);
 /* A peer has a ready link: those who waited for one go on. */
 void gate_unpark(struct gate *g, int peer);
 

@@ -43,7 +43,7 @@ struct h1_ingress {
 	uint32_t scan;
 	uint32_t discarded;
 	uint8_t state;
-	bool head_method, http10, keep_alive, chunked_out, until_close, body_done, headers_out, connect, closed_in;
+	bool head_method, http10, keep_alive, chunked_out, until_close, body_done, headers_out, connect, closed_in, retired;
 };
 
 static const struct conn_ops h1_conn_ops;
@@ -133,7 +133,7 @@ static void start(struct h1_ingress *h)
 	h->leg = (struct leg){ .ops = &h1_leg_ops };
 	h->head_method = head.method_id == H1_M_HEAD;
 	h->http10 = head.minor == 0;
-	h->keep_alive = head.keep_alive && !ls->ingress->stopped;
+	h->keep_alive = head.keep_alive && !ls->ingress->stopped && !h->retired;
 	h->connect = head.method_id == H1_M_CONNECT;
 	h->chunked_out = h->until_close = h->headers_out = false;
 	h->body_done = to.end;
@@ -619,6 +619,36 @@ static void leg_release(struct leg *l)
 	}
 }
 
+/* ---- its caller's certificate ended ---- */
+
+static struct h1_ingress *of_client(const struct ingress_client *c)
+{
+	return (struct h1_ingress *)((char *)(uintptr_t)c - offsetof(struct h1_ingress, client));
+}
+
+static bool is_busy(const struct ingress_client *c)
+{
+	return of_client(c)->leg.ev != NULL;
+}
+
+static void retire(struct ingress_client *c)
+{
+	struct h1_ingress *h = of_client(c);
+
+	h->keep_alive = false;
+	h->retired = true;
+	/* A request may be on its way. */
+	if (h->state == H1_S_IDLE)
+		deadline_set(h->client.listener->ingress->q_parting, &h->limit);
+}
+
+static void cut(struct ingress_client *c, const char *why)
+{
+	destroy(of_client(c), false, LEG_REVOKED, why);
+}
+
+static const struct ingress_kind h1_kind = { .busy = is_busy, .retire = retire, .cut = cut };
+
 static const struct leg_ops h1_leg_ops = {
 	.head = leg_head, .data = leg_data, .end = leg_end, .full = leg_full,
 	.pause = leg_pause, .resume = leg_resume, .abort = leg_abort, .release = leg_release,
@@ -636,6 +666,7 @@ void h1_ingress_start(struct conn *c, struct ingress_client *client, struct tls_
 	c->owner = h;
 	conn_write_timeout(c, in->gate->config->limits.write_ms);
 	LIST_INSERT_HEAD(&in->h1, h, entry);
+	ingress_attach(&h->client, &h1_kind);
 	set_state(h, H1_S_IDLE);
 	/* A client that never speaks is held by the head's deadline the first time. */
 	deadline_set(in->q_head, &h->limit);

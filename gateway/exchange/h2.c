@@ -210,6 +210,36 @@ void h2_on_keepalive(struct deadline *d)
 	deadline_set(h->client.listener->ingress->q_parting_h2, &h->idle);
 }
 
+/* ---- its caller's certificate ended ---- */
+
+static struct h2_ingress *of_client(const struct ingress_client *c)
+{
+	return (struct h2_ingress *)((char *)(uintptr_t)c - offsetof(struct h2_ingress, client));
+}
+
+static bool is_busy(const struct ingress_client *c)
+{
+	return h2_streams(of_client(c)->h2) > 0;
+}
+
+static void retire(struct ingress_client *c)
+{
+	struct h2_ingress *h = of_client(c);
+
+	h->draining = true;
+	h2_goaway(h->h2, H2_NO_ERROR);
+	if (h2_streams(h->h2) == 0)
+		deadline_set(h->client.listener->ingress->q_parting_h2, &h->idle);
+}
+
+static void cut(struct ingress_client *c, const char *why)
+{
+	(void)why;
+	end(of_client(c), LEG_REVOKED, false);
+}
+
+static const struct ingress_kind h2_kind = { .busy = is_busy, .retire = retire, .cut = cut };
+
 void h2_ingress_start(struct conn *c, struct ingress_client *client, struct tls_conn *tls)
 {
 	struct h2_ingress *h = mem_zalloc(sizeof(*h));
@@ -232,6 +262,7 @@ void h2_ingress_start(struct conn *c, struct ingress_client *client, struct tls_
 	c->owner = h;
 	conn_write_timeout(c, lim->write_ms);
 	LIST_INSERT_HEAD(&in->h2, h, entry);
+	ingress_attach(&h->client, &h2_kind);
 	h->h2 = h2_new(c, &cfg, &ops, h);
 	deadline_set(in->q_keepalive_h2, &h->idle);
 }

@@ -20,8 +20,18 @@ struct ingress_listener {
 	uint16_t default_port;         /* of an authority without one */
 };
 
+/* What may be asked of a connection whose caller proved itself by certificate. */
+struct ingress_client;
+struct ingress_kind {
+	bool (*busy)(const struct ingress_client *c);   /* exchanges run on it */
+	void (*retire)(struct ingress_client *c);       /* take no more of them; end when none is left */
+	void (*cut)(struct ingress_client *c, const char *why); /* end now */
+};
+
 /* What is known of an accepted connection; embedded in whatever handles it. */
 struct ingress_client {
+	LIST_ENTRY(ingress_client) same_caller; /* in caller.connections, if kind is set */
+	const struct ingress_kind *kind;
 	struct ingress_listener *listener;
 	struct caller *caller;         /* a reference */
 	uint64_t source;               /* key in the table of sources; 0: not counted */
@@ -56,6 +66,10 @@ void ingress_free(struct ingress *in);
 
 /* The connection is gone: uncount it, drop its caller. */
 void ingress_gone(struct ingress_client *c);
+/* At its last place in memory: found by its caller from now on, if that is an mtls one. */
+void ingress_attach(struct ingress_client *c, const struct ingress_kind *kind);
+/* The connection is another certificate's of the same principal from now on. */
+void ingress_rebind(struct ingress_client *c, struct caller *to);
 /* on_close, before ingress_gone(): what a client did wrong within TLS after its handshake goes into the journal and the log. tls may be NULL. */
 void ingress_tls_lost(const struct ingress_client *c, const struct tls_conn *tls);
 /* Each takes the conn and moves *client; TLS: tls is the conn's layer, else NULL. */

@@ -33,6 +33,8 @@ struct exchange {
 	bool tcp, tcp_raw, is_head, from_link, opened, parked;
 	bool in_ended, out_ended, head_sent, body_sent, in_paused, out_paused;
 	bool far_id_known;
+	bool rebound;                  /* the caller's certificate is another than at its start */
+	bool vouched;                  /* the far gateway was told the one that follows the caller's */
 	struct uuid far_id;            /* a sidecar's: the id that its gateway gave the exchange */
 	char far_error[32];            /* what the far gateway said of its refusal */
 	uint32_t far_error_len;
@@ -65,6 +67,11 @@ void relay_cut(struct exchange *x, enum leg_why why, const char *reason);
 void relay_answer(struct exchange *x, unsigned status, const char *token);
 /* The egress failed before an answer came: say so, or cut where an answer has begun. Ends x. */
 void relay_fail(struct exchange *x, unsigned status, const char *token);
+
+/* ---- verify.c ---- */
+
+/* A leg ended early: the far gateway may have noticed before us that the caller is not good any more. That reason, or the one given. */
+const char *verify_reason(struct exchange *x, const char *reason);
 
 /* ---- route.c ---- */
 

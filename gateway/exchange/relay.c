@@ -245,7 +245,7 @@ static void in_abort(void *ctx, enum leg_why why, bool unsent, const char *detai
 	if (!x->from_link)
 		caller_cancelled(x->caller, loop_now(x->g->loop));
 	relay_drop_out(x, why == LEG_RESET ? LEG_RESET : LEG_CANCEL);
-	relay_finish(x, books_client_reason(detail));
+	relay_finish(x, verify_reason(x, books_client_reason(detail)));
 }
 
 static void in_head(void *ctx, const struct leg_head *h)
@@ -396,7 +396,7 @@ static void out_abort(void *ctx, enum leg_why why, bool unsent, const char *deta
 	if (x->head_sent) {
 		x->g->services[x->service].failed++;
 		relay_drop_in(x, why);
-		relay_finish(x, books_service_reason(detail));
+		relay_finish(x, verify_reason(x, books_service_reason(detail)));
 		return;
 	}
 	switch (why) {

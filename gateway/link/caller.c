@@ -14,7 +14,10 @@ LIST_HEAD(caller_list, caller);
 
 struct caller_table {
 	struct caller_list bucket[BUCKETS];
+	struct caller_list ids[BUCKETS]; /* mtls callers by id */
 	unsigned count;
+	uint32_t trust;
+	int64_t skew_s;
 	uint32_t *free_numbers;
 	size_t nfree, free_cap;
 	uint32_t next_number;
@@ -26,14 +29,24 @@ struct caller_table *caller_table_new(void)
 {
 	struct caller_table *t = mem_zalloc(sizeof(*t));
 
-	for (int i = 0; i < BUCKETS; i++)
+	for (int i = 0; i < BUCKETS; i++) {
 		LIST_INIT(&t->bucket[i]);
+		LIST_INIT(&t->ids[i]);
+	}
+	t->trust = 1;
 	return t;
+}
+
+void caller_table_skew(struct caller_table *t, int64_t seconds)
+{
+	t->skew_s = seconds;
 }
 
 static void destroy(struct caller_table *t, struct caller *c)
 {
 	LIST_REMOVE(c, entry);
+	if (c->assurance == POLICY_MTLS)
+		LIST_REMOVE(c, same_id);
 	t->count--;
 	if (t->on_free)
 		t->on_free(t->ctx, c);
@@ -43,6 +56,7 @@ static void destroy(struct caller_table *t, struct caller *c)
 	mem_free(c->cert_text);
 	mem_free(c->client_cert);
 	mem_free(c->client_cert_chain);
+	caller_unref(t, c->newer);
 	mem_free(c);
 }
 
@@ -53,6 +67,9 @@ void caller_table_free(struct caller_table *t)
 	if (!t)
 		return;
 	t->on_free = NULL;
+	for (int i = 0; i < BUCKETS; i++)
+		LIST_FOREACH(c, &t->bucket[i], entry)
+			c->newer = NULL;
 	for (int i = 0; i < BUCKETS; i++)
 		while ((c = LIST_FIRST(&t->bucket[i])))
 			destroy(t, c);
@@ -103,7 +120,8 @@ static struct caller *add(struct caller_table *t, uint64_t bucket, const char *i
 	c->id = mem_strndup(id, len);
 	c->id_len = len;
 	c->peer = peer;
-	c->not_after = INT64_MAX;
+	c->not_after = c->good_until = INT64_MAX;
+	LIST_INIT(&c->connections);
 	c->policy_generation = UINT64_MAX;
 	LIST_INSERT_HEAD(&t->bucket[bucket % BUCKETS], c, entry);
 	t->count++;
@@ -117,9 +135,9 @@ struct caller *caller_get(struct caller_table *t, const char *id, size_t len, en
 	return c ? caller_ref(c) : add(t, hash_bytes(id, len), id, len, a, peer);
 }
 
-static void chain_key(uint8_t key[32], const struct svid_der *chain, size_t n, int peer)
+static void chain_key(uint8_t key[32], const struct svid_der *chain, size_t n, int peer, bool server)
 {
-	uint8_t tag[8] = { 'c', 0, (uint8_t)peer, (uint8_t)((unsigned)peer >> 8) };
+	uint8_t tag[8] = { 'c', server, (uint8_t)peer, (uint8_t)((unsigned)peer >> 8) };
 	struct digest_run *d = digest_begin();
 
 	digest_update(d, tag, sizeof(tag));
@@ -137,7 +155,7 @@ struct caller *caller_find_chain(struct caller_table *t, const struct svid_der *
 	uint8_t key[32];
 	struct caller *c;
 
-	chain_key(key, chain, n, peer);
+	chain_key(key, chain, n, peer, false);
 	c = find_chain(t, key);
 	return c ? caller_ref(c) : NULL;
 }
@@ -153,20 +171,39 @@ static size_t put_bytes(char *out, const struct svid_der *d)
 	return n + 2;
 }
 
+/* It is there before it is needed: whoever has something running under an older certificate keeps it. */
+static void announce(struct caller_table *t, struct caller *c)
+{
+	struct caller *o;
+
+	LIST_FOREACH(o, &t->ids[hash_bytes(c->id, c->id_len) % BUCKETS], same_id)
+		if (o->id_len == c->id_len && memcmp(o->id, c->id, c->id_len) == 0 && o->not_after < c->not_after && caller_used(o) &&
+		    (!c->server || !o->active))
+			caller_follow(t, o, c);
+}
+
 struct caller *caller_get_mtls(struct caller_table *t, const struct svid_info *info, const struct svid_der *chain, size_t n, int peer)
+{
+	return caller_get_far(t, info, chain, n, peer, false);
+}
+
+struct caller *caller_get_far(struct caller_table *t, const struct svid_info *info, const struct svid_der *chain, size_t n, int peer, bool server)
 {
 	uint8_t key[32];
 	struct caller *c;
 	char hex[64];
 	size_t need = 1, at = 0;
 
-	chain_key(key, chain, n, peer);
+	chain_key(key, chain, n, peer, server);
 	c = find_chain(t, key);
 	if (c)
 		return caller_ref(c);
 	c = add(t, hash_bytes(key, 32), info->id, strlen(info->id), POLICY_MTLS, peer);
 	memcpy(c->key, key, 32);
-	c->not_after = info->not_after;
+	c->server = server;
+	c->not_before = info->not_before;
+	caller_judged(t, c, NULL, info->not_after);
+	LIST_INSERT_HEAD(&t->ids[hash_bytes(c->id, c->id_len) % BUCKETS], c, same_id);
 	esc_hex(hex, info->sha256, 32);
 	c->cert_text = mem_printf("serial=%s sha256=%.64s", info->serial, hex);
 	c->client_cert = mem_alloc(esc_base64_size(chain[0].len) + 3);
@@ -182,7 +219,100 @@ struct caller *caller_get_mtls(struct caller_table *t, const struct svid_info *i
 		at += put_bytes(c->client_cert_chain + at, &chain[i]);
 	}
 	c->client_cert_chain_len = at;
+	announce(t, c);
 	return c;
+}
+
+/* ---- judged again ---- */
+
+void caller_table_distrust(struct caller_table *t)
+{
+	struct caller *c;
+
+	t->trust++;
+	for (int i = 0; i < BUCKETS; i++)
+		LIST_FOREACH(c, &t->ids[i], same_id)
+			c->good_until = INT64_MIN;
+}
+
+uint32_t caller_table_trust(const struct caller_table *t)
+{
+	return t->trust;
+}
+
+void caller_doubt(struct caller *c)
+{
+	c->trust = 0;
+	c->good_until = INT64_MIN;
+}
+
+void caller_judged(struct caller_table *t, struct caller *c, const char *refusal, int64_t until)
+{
+	c->trust = t->trust;
+	c->refusal = refusal;
+	c->not_after = until;
+	c->good_until = refusal ? INT64_MIN : until > INT64_MAX - t->skew_s ? INT64_MAX : until + t->skew_s;
+}
+
+bool caller_used(const struct caller *c)
+{
+	return c->active || c->links || !LIST_EMPTY(&c->connections);
+}
+
+struct caller *caller_best(struct caller_table *t, const char *id, size_t len, int64_t now, bool server_too)
+{
+	struct caller *c, *best = NULL;
+
+	LIST_FOREACH(c, &t->ids[hash_bytes(id, len) % BUCKETS], same_id)
+		if (c->id_len == len && memcmp(c->id, id, len) == 0 && c->trust == t->trust && !c->refusal && c->good_until >= now &&
+		    (server_too || !c->server) && (!best || c->not_after > best->not_after))
+			best = c;
+	return best;
+}
+
+void caller_follow(struct caller_table *t, struct caller *c, struct caller *newer)
+{
+	if (newer == c || newer->newer == c || newer->not_after <= c->not_after || (c->newer && c->newer->not_after >= newer->not_after))
+		return;
+	caller_unref(t, c->newer);
+	c->newer = caller_ref(newer);
+}
+
+void caller_unfollow(struct caller_table *t, struct caller *c)
+{
+	struct caller *newer = c->newer;
+
+	c->newer = NULL;
+	caller_unref(t, newer);
+}
+
+void caller_table_visit(struct caller_table *t, unsigned *cursor, unsigned max, void (*fn)(void *ctx, struct caller *c), void *ctx)
+{
+	unsigned seen = 0;
+
+	for (; *cursor < BUCKETS && seen < max; (*cursor)++) {
+		struct caller *c = LIST_FIRST(&t->ids[*cursor]), *next;
+
+		if (c)
+			caller_ref(c);
+		for (; c; c = next, seen++) {
+			fn(ctx, c);
+			next = LIST_NEXT(c, same_id); /* now, as c is still in the list */
+			if (next)
+				caller_ref(next);
+			caller_unref(t, c);
+		}
+	}
+	if (*cursor == BUCKETS)
+		*cursor = 0;
+}
+
+size_t caller_chain(const struct caller *c, uint8_t *mem, struct svid_der out[SVID_MAX_CHAIN])
+{
+	int n = caller_parse_cert(c->client_cert, c->client_cert_len, c->client_cert_chain, c->client_cert_chain_len, mem, SVID_MAX_BYTES, out,
+	    SVID_MAX_CHAIN);
+
+	return n > 0 ? (size_t)n : 0;
 }
 
 struct caller *caller_ref(struct caller *c)

@@ -70,6 +70,8 @@ static bool missing(const struct dialler *d)
 	const struct link *l;
 	unsigned ready = 0;
 
+	if (d->peer->cfg->severed || d->peer->cfg->removed)
+		return false;
 	TAILQ_FOREACH(l, &d->peer->links, entry) {
 		if (l->dialler != d || l->aged || l->state >= L_DRAINING)
 			continue;

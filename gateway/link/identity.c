@@ -90,9 +90,7 @@ static struct caller *verify_chain(struct link *l, const struct h1_field *cert, 
 	static uint8_t der[SVID_MAX_BYTES];
 	struct link_env *env = &l->peer->set->env;
 	struct svid_der certs[SVID_MAX_CHAIN];
-	struct svid_bundle *bundle = env->bundles[1 + l->peer->index];
 	static struct svid_info info; /* large; refusal_id may point into it until the next call */
-	int64_t now = (int64_t)(loop_wall_us(env->loop) / 1000000);
 	enum svid_reason r;
 	struct caller *c;
 	const char *detail;
@@ -107,7 +105,7 @@ static struct caller *verify_chain(struct link *l, const struct h1_field *cert, 
 	c = caller_find_chain(env->callers, certs, (size_t)n, l->peer->index);
 	if (c)
 		return c;
-	r = svid_verify_der(certs, (size_t)n, &bundle, 1, SVID_CLIENT, now, &info, &detail);
+	r = link_verify(l->peer->set, l->peer->index, certs, (size_t)n, false, &info, &detail);
 	call->refusal_id = info.id;
 	if (r != SVID_OK) {
 		call->refusal = svid_reason_text(r);
@@ -238,6 +236,7 @@ struct caller *identity_of(struct link *l, const struct leg_head *head, struct l
 	const struct h1_field *x = NULL;
 	struct claim q = { 0 };
 	struct caller *c;
+	const char *why;
 
 	call->refusal_status = 400;
 	for (unsigned i = 0; i < head->nfields; i++) {
@@ -270,8 +269,9 @@ struct caller *identity_of(struct link *l, const struct leg_head *head, struct l
 	/* Who comes with a slot takes it, known to us or not: what it stood for before is over. */
 	if (q.cert || q.who)
 		remember(l, q.slot, c);
-	if (c && c->not_after < (int64_t)(loop_wall_us(env->loop) / 1000000)) {
-		call->refusal = "expired";
+	why = c && c->good_until < (int64_t)(loop_wall_us(env->loop) / 1000000) ? link_caller_refusal(l->peer->set, c) : NULL;
+	if (why) {
+		call->refusal = why;
 		call->refusal_id = "";
 		caller_unref(env->callers, c);
 		return NULL;

@@ -11,7 +11,7 @@
  *	quarantine.c  what crosses not while such a list is missing
  *	identity.c  who calls: slots and chains, as sender and as receiver
  *	judge.c     callers, judged by what is trusted now
- *	trust.c     links, judged again and made anew; successors of certificates that end
+ *	standing.c  links, judged again and made anew; successors of certificates that end
  *	vouch.c     a caller's new certificate, told to the far gateway
  *	caller.c, ids.c  callers interned; exchange ids seen
  */
@@ -27,6 +27,10 @@
 #include "gateway/link/link.h"
 
 #define MAX_FAR_WORKERS 256 /* as config.workers */
+
+/* Links of one peer that drain while this process lives; the oldest goes beyond that. */
+#define LINK_MAX_DRAINING 256
+#define LINK_RECENT 1024
 
 enum link_state { L_DIALLING, L_HELLO, L_READY, L_DRAINING, L_GONE };
 
@@ -124,6 +128,15 @@ struct link_set {
 	bool draining, started;
 	void (*on_empty)(void *ctx);
 	struct deadline_queue *q_ping, *q_handshake, *q_age, *q_drain;
+	/* standing.c's */
+	uint32_t identity;        /* counts our certificates: links of an older one are made anew */
+	struct loop_timer renew;
+	bool renewing;
+	uint32_t *cas_since;      /* by bundle: caller_table_trust() since when its CAs are what they are */
+	bool *stale;              /* by bundle: no CRL in force where one is required, when last looked at */
+	struct caller *recent[LINK_RECENT]; /* references to those that were seen last: a sibling may ask for them */
+	unsigned next_recent, asked;
+	uint64_t asked_second;
 	/* crl.c's */
 	struct loop_timer crl_tick;
 	struct crl_text *crl_own; /* NULL: we have none */
@@ -137,8 +150,8 @@ struct link *link_new(struct link_peer *p, struct dialler *d, bool client);
 void link_note(struct link *l, enum audit_type type, const char *reason, const char *detail);
 /* The one way a link ends. The memory lasts until the turn is over. */
 void link_close(struct link *l, const char *why, const char *detail);
-/* Take no more exchanges, say GOAWAY, and end when those that run have ended. */
-void link_drain(struct link *l);
+/* Take no more exchanges, say GOAWAY, and end when those that run have ended, however long that takes: only a process that ends sets a limit. why: static. */
+void link_drain(struct link *l, const char *why);
 /* The hello was said: exchanges may come and go. */
 void link_ready_now(struct link *l);
 extern const struct conn_ops link_conn_ops;
@@ -154,6 +167,29 @@ static inline bool link_field_is(const struct h1_field *f, const char *name)
 {
 	return f->name_len == strlen(name) && memcmp(f->name, name, f->name_len) == 0;
 }
+
+/* ---- judge.c ---- */
+
+/* Nothing goes to this peer and nothing comes from it: "severed", "peer-removed"; NULL. */
+const char *link_barred(const struct config_peer *p);
+/* A chain against the bundle of config.peers[peer] (-1: ours). */
+enum svid_reason link_verify(struct link_set *s, int peer, const struct svid_der *chain, size_t n, bool server, struct svid_info *info,
+    const char **detail);
+/* Whose domain it is: an index in config.peers, -1 ours, -2 nobody's. */
+int link_peer_of_domain(const struct config *c, const char *domain, size_t len);
+
+/* ---- standing.c ---- */
+
+void standing_init(struct link_set *s);
+void standing_fini(struct link_set *s);
+/* The handshake is done: who the far end is. NULL, or why it cannot be taken after all (static). */
+const char *standing_far_end(struct link *l);
+void standing_forget_far(struct link *l);
+
+/* ---- vouch.c ---- */
+
+/* A request for it on the control authority. */
+void vouch_answer(struct link *l, struct h2_stream *s, const struct leg_head *head);
 
 /* ---- dial.c ---- */
 

@@ -49,6 +49,7 @@ struct link *link_new(struct link_peer *p, struct dialler *d, bool client)
 	l->peer = p;
 	l->dialler = d;
 	l->client = client;
+	l->identity = p->set->identity;
 	l->number = ++p->set->next_number;
 	l->since_ms = loop_now(p->set->env.loop);
 	TAILQ_INSERT_TAIL(&p->links, l, entry);
@@ -90,6 +91,7 @@ void link_close(struct link *l, const char *why, const char *detail)
 	link_note(l, was_up ? AUDIT_LINK_DOWN : l->alarm || (l->tls && tls_alarming(l->tls)) ? AUDIT_ALERT : AUDIT_REFUSED, why, detail);
 	remember(l, why, detail);
 	dial_down(l, false);
+	p->draining -= l->state == L_DRAINING;
 	l->state = L_GONE;
 	deadline_cancel(&l->ping);
 	deadline_cancel(&l->limit);
@@ -97,6 +99,7 @@ void link_close(struct link *l, const char *why, const char *detail)
 	if (l->h2)
 		h2_free(l->h2, LEG_CANCEL);
 	identity_fini(l);
+	standing_forget_far(l);
 	if (l->conn)
 		conn_part(l->conn);
 	TAILQ_REMOVE(&p->links, l, entry);
@@ -112,24 +115,46 @@ void link_close(struct link *l, const char *why, const char *detail)
 		s->on_empty(s->env.ctx);
 }
 
-void link_drain(struct link *l)
+static void drain_oldest(struct link_peer *p)
 {
+	struct link *l;
+
+	TAILQ_FOREACH(l, &p->links, entry)
+		if (l->state == L_DRAINING) {
+			link_close(l, "too-many-draining", NULL);
+			return;
+		}
+}
+
+void link_drain(struct link *l, const char *why)
+{
+	struct link_peer *p = l->peer;
+	struct link_set *s = p->set;
+
+	if (l->state == L_DRAINING && s->draining && !l->limit.q)
+		deadline_set(s->q_drain, &l->limit);
 	if (l->state >= L_DRAINING)
 		return;
 	if (l->state < L_HELLO || !l->h2) {
 		link_close(l, "drained", NULL);
 		return;
 	}
+	if (p->draining >= LINK_MAX_DRAINING)
+		drain_oldest(p);
 	dial_down(l, true);
 	l->state = L_DRAINING;
+	l->leaves = why;
+	p->draining++;
 	h2_goaway(l->h2, H2_NO_ERROR);
 	deadline_cancel(&l->age);
 	deadline_cancel(&l->limit);
-	deadline_set(l->peer->set->q_drain, &l->limit);
+	/* What runs on it is as good as on any other link: it stays as long as that takes. */
+	if (s->draining)
+		deadline_set(s->q_drain, &l->limit);
 	if (h2_done(l->h2))
 		conn_tell_empty(l->conn);
-	if (!l->peer->set->draining)
-		dial_check(l->peer);
+	if (!s->draining)
+		dial_check(p);
 }
 
 void link_ready_now(struct link *l)
@@ -152,14 +177,14 @@ void link_ready_now(struct link *l)
 	    l->far_worker, tls_cipher(l->tls), tls_group(l->tls));
 	if (!dial_landed(l)) {
 		l->counted = true;
-		link_drain(l);
+		link_drain(l, "not-needed");
 		return;
 	}
 	/* Made before broken: an aged link of the same kind goes now that another took its place. */
 	TAILQ_FOREACH_SAFE(o, &p->links, entry, next)
 		if (l->dialler && o->dialler == l->dialler && o->aged && o->state == L_READY &&
 		    (l->client || (o->far_worker == l->far_worker && strcmp(o->gateway, l->gateway) == 0))) {
-			link_drain(o);
+			link_drain(o, o->leaves);
 			break;
 		}
 	if (l->client && !quarantine_of(l))
@@ -185,9 +210,16 @@ static void link_begin(struct link *l)
 		.write_ms = lim->write_ms,
 	};
 
+	const char *why;
+
 	l->gateway = mem_strdup(tls_peer(l->tls)->id);
 	l->via = link_via_of(l->gateway);
 	l->no_crl = tls_no_crl(l->tls);
+	why = standing_far_end(l);
+	if (why) {
+		link_close(l, why, tls_peer(l->tls)->id);
+		return;
+	}
 	l->state = L_HELLO;
 	l->h2 = h2_new(l->conn, &cfg, &link_h2_ops, l);
 	deadline_set(l->peer->set->q_handshake, &l->limit);
@@ -290,7 +322,12 @@ void link_on_age(struct deadline *d)
 {
 	struct link *l = link_from(d, offsetof(struct link, age));
 
+	if (l->peer->draining >= LINK_MAX_DRAINING / 2) {
+		deadline_set(l->peer->set->q_age, d); /* long exchanges on many links: no more of them for the sake of age alone */
+		return;
+	}
 	l->aged = true;
+	l->leaves = "aged";
 	dial_check(l->peer);
 }
 
@@ -327,7 +364,10 @@ static void on_request(struct h2 *h, struct h2_stream *s, const struct leg_head 
 
 	if (head->authority_len == sizeof(LINK_CONTROL_AUTHORITY) - 1 &&
 	    memcmp(head->authority, LINK_CONTROL_AUTHORITY, head->authority_len) == 0) {
-		hello_answer(l, s, head);
+		if (head->path_len == 7 && memcmp(head->path, "/caller", 7) == 0)
+			vouch_answer(l, s, head);
+		else
+			hello_answer(l, s, head);
 		return;
 	}
 	l->exchanges++;
@@ -362,7 +402,7 @@ static void on_goaway(struct h2 *h, int32_t last, uint32_t code)
 	if (code != H2_NO_ERROR)
 		log_warn("link=%u peer=%s the far end said GOAWAY with code %u", l->number, l->peer->cfg->name, code);
 	if (l->state < L_DRAINING)
-		link_drain(l);
+		link_drain(l, "far-end");
 }
 
 /* A sidecar is no gateway, so it says no hello; that the gateway speaks means that it took our certificate. */
@@ -420,7 +460,7 @@ void link_accept(struct link_set *s, int peer, struct conn *c, struct tls_conn *
 	}
 	link_begin(l);
 	if (s->draining && l->state != L_GONE)
-		link_drain(l);
+		link_drain(l, "process-ends");
 }
 
 /* ---- what is asked of one ---- */

@@ -52,6 +52,10 @@ struct link_env {
 	 * new, but a list that is required ran out.
 	 */
 	void (*on_crl)(void *ctx, int peer, const char *pem, size_t len);
+	/* Links are about to be cut (link_cut_reason), or a peer is barred (link_peer_refusal): their exchanges, parked ones too, end first. */
+	void (*on_cut)(void *ctx);
+	/* Ask the other workers for a newer certificate of this id; link_take_chain() with what they know. NULL: there are none. */
+	void (*on_want)(void *ctx, const char *id);
 	void *ctx;
 };
 
@@ -104,6 +108,39 @@ const char *link_error(const struct leg_head *response, uint32_t *len);
 
 /* The id that our own domain's gateway gave to a sidecar's exchange; false when it told none. */
 bool link_exchange_id(const struct leg_head *response, struct uuid *id);
+
+/* ---- trust that changes ---- */
+
+#define LINK_TICK_MS 500
+/*
+ * env->config, env->bundles (replaced in place) or CRLs within changed. tls: the env for new connections, the old one if it is the same; new_cas: by bundle,
+ * are its CAs others than before? NULL: none. renewed: our own certificate is another, links are made anew. Links that may no longer be are cut
+ * before this returns.
+ */
+void link_set_trust(struct link_set *s, struct tls_env *tls, const bool *new_cas, bool renewed);
+/* Every LINK_TICK_MS: certificates and CRLs that end. True: callers are to be judged again. */
+bool link_set_tick(struct link_set *s);
+/* Why this caller must do nothing now ("expired", "revoked", "untrusted", "severed", …; static), judged anew if trust changed since; NULL: it may. */
+const char *link_caller_refusal(struct link_set *s, struct caller *c);
+/* The same for a peer as a whole: "severed", "peer-removed"; NULL: exchanges may go there. */
+const char *link_peer_refusal(const struct link_set *s, int peer);
+/*
+ * A good caller of the same id as c that lasts longer, remembered in c, or NULL; siblings are asked for one when that is due. *wait: c ended just now, and they
+ * or the far gateway may still tell us of one.
+ */
+struct caller *link_successor(struct link_set *s, struct caller *c, bool server_too, bool *wait);
+/* So many seconds before c's end its successor is wanted. */
+int64_t link_notice_s(const struct caller *c);
+/* Keep a caller that was seen just now, so that a sibling that needs it can have it. */
+void link_remember(struct link_set *s, struct caller *c);
+/* A chain that a sibling knows (unverified): it becomes a caller, if it is good. */
+void link_take_chain(struct link_set *s, const struct svid_der *chain, size_t n);
+/* A good chain of this id, for a sibling: number of certificates, 0 none. mem: SVID_MAX_BYTES. */
+size_t link_find_chain(struct link_set *s, const char *id, size_t len, uint8_t *mem, struct svid_der out[SVID_MAX_CHAIN]);
+/* Exchanges of an older certificate's caller run on this leg's link: tell the far gateway the newer one, once. False: it cannot be told now. */
+bool link_vouch(struct leg *l, struct caller *newer);
+/* Why this link is being cut, or NULL. */
+const char *link_cut_reason(const struct link *l);
 
 const char *link_gateway(const struct link *l);     /* the far gateway's id */
 /* What stands in Via for the gateway (or sidecar) with this id: "1.1 dmz1.hud.example" (RFC 9110 7.6.3). The caller's. */

@@ -35,6 +35,7 @@ struct link_set *link_set_new(const struct link_env *env)
 		TAILQ_INIT(&s->peers[i].links);
 		dial_init(&s->peers[i]);
 	}
+	standing_init(s);
 	caller_table_on_free(env->callers, on_caller_free, s);
 	return s;
 }
@@ -56,7 +57,7 @@ void link_set_drain(struct link_set *s, void (*on_empty)(void *ctx))
 	for (size_t i = 0; i < s->npeers; i++) {
 		dial_stop(&s->peers[i]);
 		TAILQ_FOREACH_SAFE(l, &s->peers[i].links, entry, next)
-			link_drain(l);
+			link_drain(l, "process-ends");
 	}
 	s->on_empty = on_empty;
 	if (s->count == 0 && on_empty)
@@ -78,6 +79,7 @@ void link_set_free(struct link_set *s)
 		ids_free(s->peers[i].ids);
 	}
 	crl_fini(s);
+	standing_fini(s);
 	caller_table_on_free(s->env.callers, NULL, NULL);
 	mem_free(s->peers);
 	mem_free(s);
@@ -91,7 +93,7 @@ unsigned link_set_count(const struct link_set *s)
 int link_peer_of(const struct config *c, const char *id)
 {
 	for (size_t i = 0; i < c->npeers; i++)
-		for (size_t k = 0; !c->peers[i].uplink && k < c->peers[i].ngateways; k++)
+		for (size_t k = 0; !c->peers[i].uplink && !c->peers[i].removed && k < c->peers[i].ngateways; k++)
 			if (strcmp(c->peers[i].gateways[k], id) == 0)
 				return (int)i;
 	return -1;

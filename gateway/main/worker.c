@@ -8,6 +8,8 @@
 #include "gateway/exchange/ingress.h"
 #include "gateway/keys/client.h"
 #include "gateway/main/roles.h"
+#include "gateway/main/worker_est.h"
+#include "gateway/main/worker_trust.h"
 #include "gateway/process/child.h"
 #include "gateway/process/memfd.h"
 
@@ -78,6 +80,7 @@ static void drain(uint64_t ms)
 		return;
 	w.draining = true;
 	w.gate.draining = true;
+	worker_est_drain();
 	timer_set(w.loop, &w.drain_timer, ms, on_drain_deadline, NULL);
 	ingress_drain(w.gate.ingress, on_ingress_empty, NULL);
 }
@@ -142,6 +145,9 @@ static void take_channel(const struct role_env_fd *f)
 	case ROLE_CONTROL:
 		add_control(f->fd);
 		break;
+	case ROLE_CA:
+		worker_est_channel(f->fd);
+		break;
 	default:
 		close(f->fd);
 	}
@@ -186,10 +192,12 @@ static void on_master(void *ctx, unsigned what)
 			log_set_level((enum log_level)m.arg);
 			break;
 		case ROLE_MSG_CHANNEL_GONE:
+			break;
 		case ROLE_MSG_TRUST:
 		case ROLE_MSG_CRL:
 		case ROLE_MSG_CALLER_WANTED:
 		case ROLE_MSG_CALLER:
+			worker_trust_on_master(&m);
 			break;
 		default:
 			log_fatal("message %u from master is none of a worker's", m.type);
@@ -229,7 +237,10 @@ static void status(struct buf *out)
 		upstream_status(g->upstreams, (int)i, out);
 		buf_puts(out, "}");
 	}
-	buf_puts(out, "]}");
+	buf_puts(out, "]");
+	worker_trust_status(out);
+	worker_est_status(out);
+	buf_puts(out, "}");
 }
 
 static void on_control(void *ctx, unsigned what)
@@ -281,48 +292,7 @@ static void on_link_ready(void *ctx, int peer)
 	gate_unpark(ctx, peer);
 }
 
-static struct tls_env *make_tls(struct svid_bundle **bundles, size_t *nbundles)
-{
-	const struct config *c = w.config;
-	struct tls_env_config cfg = {
-		.domain = c->domain, .identity_pem = c->identity.certificate_pem, .inside_pem = c->inside.certificate_pem,
-		.enrol_host = c->enrol.host, .enrol_pem = c->enrol.certificate_pem,
-		.bundles = bundles,
-	};
-	const char *why = NULL;
-	struct tls_env *env;
-
-	bundles[0] = svid_bundle_new(c->domain, c->identity.bundle_pem, &why);
-	if (!bundles[0])
-		log_fatal("identity.bundle %s: %s", c->identity.bundle, why);
-	for (size_t i = 0; i < c->npeers; i++) {
-		bundles[1 + i] = c->peers[i].uplink ? svid_bundle_ref(bundles[0])
-						     : svid_bundle_new(c->peers[i].domain, c->peers[i].bundle_pem, &why);
-		if (!bundles[1 + i])
-			log_fatal("peer %s: bundle %s: %s", c->peers[i].name, c->peers[i].bundle, why);
-	}
-	*nbundles = 1 + c->npeers;
-	/* An uplink's bundle is our own domain's again: TLS wants each domain once. */
-	cfg.nbundles = *nbundles;
-	if (c->npeers && c->peers[0].uplink) {
-		struct svid_bundle **list = mem_array(*nbundles, sizeof(*list));
-
-		list[0] = bundles[0];
-		for (size_t i = 1; i < c->npeers; i++)
-			list[i] = bundles[1 + i];
-		cfg.bundles = list;
-		cfg.nbundles = c->npeers;
-		env = tls_env_new(&cfg, &why);
-		mem_free(list);
-	} else {
-		env = tls_env_new(&cfg, &why);
-	}
-	if (!env)
-		log_fatal("TLS: %s", why);
-	return env;
-}
-
-static void make_gate(struct svid_bundle **bundles, size_t nbundles)
+static void make_gate(void)
 {
 	struct gate *g = &w.gate;
 	struct link_env le;
@@ -330,29 +300,28 @@ static void make_gate(struct svid_bundle **bundles, size_t nbundles)
 
 	g->loop = w.loop;
 	g->config = w.config;
-	g->callers = caller_table_new();
 	g->scratch = mem_alloc(SCRATCH_SIZE);
 	g->scratch_size = SCRATCH_SIZE;
 	g->worker = w.env->go.index;
 	le = (struct link_env){
-		.loop = w.loop, .config = w.config, .tls = g->tls, .bundles = bundles, .nbundles = nbundles,
-		.callers = g->callers, .ring = g->ring, .worker = w.env->go.index, .workers = w.env->go.count,
+		.loop = w.loop, .config = w.config, .ring = g->ring, .worker = w.env->go.index, .workers = w.env->go.count,
 		.instance = w.env->go.instance, .scratch = g->scratch, .scratch_size = SCRATCH_SIZE,
 		.on_exchange = on_exchange, .on_ready = on_link_ready, .ctx = g,
 	};
+	worker_trust_start(g, w.config, w.env, &le);
 	ue = (struct upstream_env){ .loop = w.loop, .config = w.config, .scratch = g->scratch, .scratch_size = SCRATCH_SIZE };
 	g->links = link_set_new(&le);
 	g->upstreams = upstream_set_new(&ue);
 	gate_init(g);
+	worker_trust_watch();
 }
 
 int worker_main(struct role_env *env)
 {
-	struct svid_bundle **bundles;
 	const struct role_env_fd *keys;
 	const char *why = NULL;
 	const void *image;
-	size_t len, nbundles, nl = 0;
+	size_t len, nl = 0;
 	int fds[1024];
 	unsigned index[1024];
 
@@ -376,9 +345,7 @@ int worker_main(struct role_env *env)
 	if (!keys || keys_client_init(keys->fd, &why) != 0)
 		log_fatal("keys: %s", keys ? why : "no channel");
 	w.loop = loop_new();
-	bundles = mem_array(1 + w.config->npeers, sizeof(*bundles));
-	w.gate.tls = make_tls(bundles, &nbundles);
-	make_gate(bundles, nbundles);
+	make_gate();
 	for (unsigned i = 0; i < env->nfds; i++) {
 		if (env->fds[i].kind == ROLE_FD_LISTENER && nl < 1024) {
 			fds[nl] = env->fds[i].fd;
@@ -389,6 +356,7 @@ int worker_main(struct role_env *env)
 	}
 	watch_keys(keys->fd);
 	io_add_level(w.loop, &w.master_io, env->master, on_master, NULL);
+	worker_est_start(&w.gate, env);
 	w.gate.ingress = ingress_new(&w.gate, fds, index, nl);
 	link_set_start(w.gate.links);
 	if (child_ready(env) != 0)

@@ -14,8 +14,9 @@
 #include "gateway/base/le.h"
 #include "gateway/base/mem.h"
 #include "gateway/config/lookup.h"
+#include "gateway/exchange/ingress.h"
 
-#define APP "spiffe://hud.example/app"
+#define APP BED_APP
 
 struct bed bed;
 static struct config config;
@@ -210,6 +211,60 @@ int link_peer(const struct link *l)
 	return 0;
 }
 
+const char *link_caller_refusal(struct link_set *s, struct caller *c)
+{
+	(void)s;
+	return c->refusal ? c->refusal : c->good_until < (int64_t)(clock_wall_us() / 1000000) ? "expired" : NULL;
+}
+
+const char *link_peer_refusal(const struct link_set *s, int p)
+{
+	(void)s, (void)p;
+	return bed.barred;
+}
+
+const char *link_cut_reason(const struct link *l)
+{
+	(void)l;
+	return bed.cut;
+}
+
+struct caller *link_successor(struct link_set *s, struct caller *c, bool server_too, bool *wait)
+{
+	struct caller *n = caller_best(bed.gate.callers, c->id, c->id_len, (int64_t)(clock_wall_us() / 1000000), server_too);
+
+	(void)s;
+	*wait = bed.wait;
+	if (!n || n->not_after <= c->not_after)
+		return NULL;
+	caller_follow(bed.gate.callers, c, n);
+	return n;
+}
+
+int64_t link_notice_s(const struct caller *c)
+{
+	return (c->not_after - c->not_before) / 10;
+}
+
+bool link_vouch(struct leg *l, struct caller *newer)
+{
+	(void)l, (void)newer;
+	say("vouch;");
+	return true;
+}
+
+bool link_set_tick(struct link_set *s)
+{
+	(void)s;
+	return false;
+}
+
+void ingress_rebind(struct ingress_client *c, struct caller *to)
+{
+	(void)c, (void)to;
+	fail();
+}
+
 /* ---- local services ---- */
 
 static struct leg *local(const struct leg_head *h, const struct leg_events *ev, void *x, const char **why)
@@ -332,7 +387,7 @@ void bed_policy(bool allow)
 		{ .name = "no", .file = "10.conf", .line = 1, .deny = true, .principals = principals, .nprincipals = 1,
 		  .services = all, .nservices = 1, .paths = paths, .npaths = 1 },
 		{ .name = "yes", .file = "10.conf", .line = 2, .principals = principals, .nprincipals = 1, .services = all, .nservices = 1,
-		  .assurance = 1u << POLICY_UID },
+		  .assurance = 1u << POLICY_UID | 1u << POLICY_MTLS },
 	};
 	const struct policy_service sv[] = { { "web", false }, { "local", false }, { "db", true }, { "ldb", true } };
 	struct policy_input in = { .rules = rules, .nrules = allow ? 2 : 1, .services = sv, .nservices = 4, .generation = nimages + 1, .digest = "" };
@@ -388,6 +443,7 @@ void bed_setup(void)
 	app = caller_get(g->callers, APP, strlen(APP), POLICY_UID, -1);
 	bed_policy(true);
 	gate_init(g);
+	gate_watch(g);
 	ring_heartbeat(bed.reader, clock_mono_ms() + 5000);
 }
 
@@ -420,6 +476,34 @@ void bed_teardown(void)
 		buf_fini(&images[--nimages]);
 }
 
+struct caller *bed_caller(const char *id, int seconds)
+{
+	static uint8_t number;
+	struct svid_info info = { .serial = "1" };
+	struct svid_der der = { &number, 1 };
+	int64_t now = (int64_t)(clock_wall_us() / 1000000);
+
+	number++;
+	snprintf(info.id, sizeof(info.id), "%s", id);
+	info.not_before = now + seconds - 100;
+	info.not_after = now + seconds;
+	return caller_get_mtls(bed.gate.callers, &info, &der, 1, -1);
+}
+
+void bed_round(void)
+{
+	gate_judge_callers(&bed.gate);
+	while (bed.gate.trust.running)
+		bed.gate.trust.slice.fn(bed.gate.trust.slice.ctx);
+	timer_cancel(&bed.gate.trust.timer);
+}
+
+void bed_sever(bool severed)
+{
+	peer.severed = severed;
+	bed.barred = severed ? "severed" : NULL;
+}
+
 static void on_limit(void *ctx)
 {
 	(void)ctx;
@@ -444,20 +528,21 @@ struct stub *bed_ask(const struct bed_ask *a)
 {
 	static const struct uuid id = { .b = { 1, 2, 3, 4, 5, 6, 0x70, 1, 0x80, 1, 2, 3, 4, 5, 6, 7 } };
 	struct stub *s = &bed.in[bed.nin++];
+	struct caller *caller = a->caller ? a->caller : app;
 	size_t path_len = a->path ? strlen(a->path) : 0;
 	struct leg_head h = {
 		.method = a->method, .method_len = (uint32_t)strlen(a->method), .method_id = h1_method_id(a->method, strlen(a->method)),
 		.authority = a->host, .authority_len = (uint32_t)strlen(a->host), .path = a->path, .path_len = (uint32_t)path_len,
 		.path_only_len = (uint32_t)path_len, .fields = a->fields, .nfields = a->nfields, .length = LEG_NO_LENGTH, .end = !a->body,
 	};
-	struct link_call call = { .caller = a->refusal ? NULL : app, .id = id, .attempt = 1, .refusal = a->refusal,
+	struct link_call call = { .caller = a->refusal ? NULL : caller, .id = id, .attempt = 1, .refusal = a->refusal,
 		.refusal_status = a->refusal_status, .refusal_id = "" };
 	struct exchange_from from = { .listener = "l", .protocol = a->from_link ? "h2" : "http/1.1", .default_port = 80, .tcp_service = a->raw,
 		.service = 2, .link = a->from_link ? (struct link *)(void *)link_stub[0] : NULL, .call = a->from_link ? &call : NULL };
 
 	assert_true(bed.nin <= sizeof(bed.in) / sizeof(bed.in[0]));
 	*s = (struct stub){ .leg = { .ops = &stub_ops }, .side = '<' };
-	exchange_start(&bed.gate, &s->leg, a->refusal ? NULL : app, &h, &from);
+	exchange_start(&bed.gate, &s->leg, a->refusal ? NULL : caller, &h, &from);
 	assert_true(s->gone == !s->leg.ev);
 	return s;
 }

@@ -20,12 +20,16 @@ struct bed {
 	unsigned nin, nout;
 	int links;             /* how many links are ready */
 	bool local_fails;      /* upstream_*() return NULL */
+	bool wait;             /* siblings may know a successor */
+	const char *barred;    /* why nothing goes to the peer; NULL */
+	const char *cut;       /* why its links are being cut; NULL */
 	int ring_fd, wake_fd;
 	struct ring *reader;
 	struct loop_timer timer, limit;
 	char said[8192];
 };
 extern struct bed bed;
+#define BED_APP "spiffe://hud.example/app" /* the usual caller */
 
 void bed_setup(void);
 void bed_teardown(void);       /* checks that nothing is counted any more */
@@ -37,6 +41,7 @@ struct bed_ask {
 	bool body;             /* content follows */
 	bool raw;              /* from a raw TCP listener */
 	bool from_link;
+	struct caller *caller; /* NULL: the usual one */
 	const char *refusal;   /* of the link's call */
 	unsigned refusal_status;
 };
@@ -58,5 +63,11 @@ void bed_wait(unsigned ms);    /* once in a test: time passes */
 void bed_policy(bool allow);
 void bed_context(const char *text); /* option policy_context */
 void bed_fill_ring(void);
+/* A caller known by certificate, good for "seconds" more; a reference. */
+struct caller *bed_caller(const char *id, int seconds);
+/* One round through all callers. */
+void bed_round(void);
+/* The peer is severed, or is back. */
+void bed_sever(bool severed);
 
 #endif

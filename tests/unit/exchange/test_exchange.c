@@ -472,6 +472,135 @@ static void test_policy_changes(void **state)
 	BOOK("open1;open1;open1;open1;end1 policy-revoked 403;end1 policy-revoked 200;end1 policy-revoked 403;end1 policy-revoked 403;");
 }
 
+/* ---- certificates that end, and trust that changes ---- */
+
+static struct stub *ask_as(struct caller *c, const char *host, bool tunnel)
+{
+	return bed_ask(&(struct bed_ask){ .method = tunnel ? "CONNECT" : "GET", .host = host, .path = tunnel ? NULL : "/", .caller = c });
+}
+
+static void test_expired(void **state)
+{
+	struct caller *c = bed_caller(BED_APP, -1);
+
+	(void)state;
+	/* Refused from the start. */
+	ask_as(c, "web", false);
+	BOOK("deny expired 403;");
+	assert_int_equal(c->active, 0);
+	caller_unref(bed.gate.callers, c);
+}
+
+/* Case 55: nobody renewed it. What waits for an answer gets one, what runs is cut. */
+static void test_expires_while_running(void **state)
+{
+	struct caller *c = bed_caller(BED_APP, 1);
+	struct stub *in;
+
+	(void)state;
+	in = ask_as(c, "web", false);
+	ask_as(c, "db", true);
+	bed_head(&bed.out[1], 200, false);
+	bed_data(in = &bed.in[1], "12345");
+	bed_data(&bed.out[1], "123");
+	bed_round();
+	assert_int_equal(c->active, 2);
+	caller_judged(bed.gate.callers, c, NULL, c->not_after - 10);
+	bed.wait = true; /* a sibling may know better */
+	bed_round();
+	assert_int_equal(c->active, 2);
+	bed.wait = false;
+	bed_round();
+	assert_int_equal(c->active, 0);
+	assert_int_equal(bed.gate.active, 0);
+	BOOK("open1;open1;end1 certificate-expired 200;end1 certificate-expired 403;");
+	caller_unref(bed.gate.callers, c);
+}
+
+/* Case 55: renewed. The far gateway is told before the old one ends, and the exchange goes on as the new one's. */
+static void test_rebound(void **state)
+{
+	struct caller *c = bed_caller(BED_APP, 5), *n;
+
+	(void)state;
+	ask_as(c, "db", true);
+	bed_head(&bed.out[0], 200, false);
+	n = bed_caller(BED_APP, 60);
+	assert_ptr_equal(c->newer, n); /* something depends on c */
+	caller_unref(bed.gate.callers, n);
+	bed_said();
+	bed_round();
+	SAID("vouch;");
+	bed_round();
+	SAID("");
+	caller_judged(bed.gate.callers, c, NULL, c->not_after - 10);
+	bed_round();
+	SAID(""); /* known over there already */
+	assert_int_equal(c->active, 0);
+	assert_int_equal(n->active, 1);
+	assert_int_equal(bed.gate.active, 1);
+	caller_unref(bed.gate.callers, c);
+	bed_data(&bed.in[0], "more");
+	bed_end(&bed.in[0], NULL);
+	bed_end(&bed.out[0], NULL);
+	BOOK("open1;end1 complete 200;");
+}
+
+/* Case 54. A renewed certificate does not help one that was revoked; no list in force hinders what is new only. */
+static void test_revoked(void **state)
+{
+	struct caller *c = bed_caller(BED_APP, 60), *n = bed_caller(BED_APP, 90);
+
+	(void)state;
+	ask_as(c, "db", true);
+	bed_head(&bed.out[0], 200, false);
+	caller_judged(bed.gate.callers, c, "no-crl", c->not_after);
+	bed_round();
+	assert_int_equal(c->active, 1);
+	ask_as(c, "web", false);
+	caller_judged(bed.gate.callers, c, "revoked", c->not_after);
+	bed_round();
+	assert_int_equal(c->active, 0);
+	assert_int_equal(n->active, 0);
+	ask_as(c, "web", false);
+	BOOK("open1;deny no-crl 403;end1 revoked 200;deny revoked 403;");
+	caller_unref(bed.gate.callers, n);
+	caller_unref(bed.gate.callers, c);
+}
+
+/* The far gateway looked first: its reset is taken for what it is. */
+static void test_far_end_cuts_first(void **state)
+{
+	struct caller *c = bed_caller(BED_APP, 60);
+
+	(void)state;
+	ask_as(c, "db", true);
+	bed_head(&bed.out[0], 200, false);
+	caller_judged(bed.gate.callers, c, NULL, c->not_after - 100);
+	bed_abort(&bed.out[0], LEG_CANCEL, false, "cancelled");
+	BOOK("open1;end1 certificate-expired 200;");
+	caller_unref(bed.gate.callers, c);
+}
+
+static void test_severed(void **state)
+{
+	struct stub *parked;
+
+	(void)state;
+	bed_get("GET", "web", "/", false);
+	bed_ask(&(struct bed_ask){ .method = "CONNECT", .host = "db" });
+	bed_head(&bed.out[1], 200, false);
+	bed.links = 0;
+	parked = bed_get("GET", "web", "/", false);
+	bed_sever(true);
+	bed.cut = "severed";
+	gate_cut_links(&bed.gate);
+	assert_true(parked->gone);
+	assert_int_equal(bed.gate.active, 0);
+	bed_get("GET", "web", "/", false);
+	BOOK("open1;open1;open1;end1 severed 503;end1 severed 200;end1 severed 503;deny severed 503;");
+}
+
 static void test_cut(void **state)
 {
 	(void)state;
@@ -521,7 +650,8 @@ int main(void)
 		T(test_no_room_in_the_book), T(test_unsent_goes_again), T(test_sent_never_goes_again), T(test_unknown_slot), T(test_parked),
 		T(test_parked_too_long), T(test_parked_again), T(test_caller_goes), T(test_service_goes), T(test_interim_flood),
 		T(test_answered_early), T(test_response_time), T(test_long_upload), T(test_tunnel), T(test_tunnel_ends), T(test_tunnel_parked),
-		T(test_policy_changes), T(test_cut), T(test_cancels),
+		T(test_policy_changes), T(test_expired), T(test_expires_while_running), T(test_rebound), T(test_revoked), T(test_far_end_cuts_first),
+		T(test_severed), T(test_cut), T(test_cancels),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
