@@ -32,8 +32,8 @@ BASE_O    := $(addprefix gateway/base/, addr.o buf.o clock.o errs.o esc.o hash.o
 HTTP1_O   := $(addprefix gateway/http1/, body.o field.o head.o target.o)
 POLICY_O  := $(addprefix policy/, compile.o emit.o explain.o intern.o match.o method.o model.o open.o pattern.o says.o sets.o \
 	shadow.o trie.o)
-PKI_O     := $(addprefix pki/, digest.o estcert.o lifetime.o pkcs7.o svid.o svid_bundle.o svid_cert.o svid_crl.o svid_crlfile.o)
-CA_O      := $(addprefix pki/, ca.o ca_bundle.o ca_init.o ca_issue.o ca_revoke.o ca_rotate.o cert.o crl.o csr.o est.o jwks.o ledger.o pairfile.o pairing.o pairing_entry.o pkey.o pkifile.o store.o svid_vouch.o token.o) # gwctl's and the ca role's, never a gateway's
+PKI_O     := $(addprefix pki/, digest.o estcert.o lifetime.o pkcs7.o svid.o svid_bundle.o svid_cert.o svid_crl.o svid_crlfile.o svid_recheck.o)
+CA_O      := $(addprefix pki/, ca.o ca_bundle.o ca_init.o ca_issue.o ca_revoke.o ca_rotate.o cert.o crl.o csr.o est.o estreq.o jwks.o ledger.o pairfile.o pairing.o pairing_entry.o pkey.o pkifile.o store.o svid_vouch.o token.o) # gwctl's and the ca role's, never a gateway's
 # What of it issues: the ca role's.
 ISSUE_O   := $(addprefix pki/, ca.o ca_bundle.o ca_init.o ca_issue.o ca_revoke.o cert.o crl.o csr.o est.o jwks.o ledger.o pkey.o pkifile.o store.o token.o)
 PROCESS_O := $(addprefix gateway/process/, child.o ipc.o memfd.o privs.o role.o sandbox.o spawn.o)

@@ -50,12 +50,12 @@ list_of(struct svid_list **lists, size_t n, const X509 *issuer)
 }
 
 /* Whatever its reason: a list that is no delta has nothing to take back (removeFromCRL). */
-static bool
-names(const struct svid_list *l, X509 *x)
+bool
+svid_crl_names(const struct svid_list *l, const ASN1_INTEGER *serial)
 {
 	X509_REVOKED *r;
 
-	return X509_CRL_get0_by_serial(l->crl, &r, X509_get0_serialNumber(x)) != 0;
+	return X509_CRL_get0_by_serial(l->crl, &r, serial) != 0;
 }
 
 enum svid_reason
@@ -69,7 +69,7 @@ svid_crl_judge(const struct svid_bundle *b, STACK_OF(X509) *path, int64_t now, c
 	for (int i = 0; i + 1 < n; i++) {
 		struct svid_list **l = list_of(b->lists, b->nlists, sk_X509_value(path, i + 1));
 
-		if (l && names(*l, sk_X509_value(path, i))) {
+		if (l && svid_crl_names(*l, X509_get0_serialNumber(sk_X509_value(path, i)))) {
 			*detail = i == 0 ? "revoked" : "a CA above it was revoked";
 			return SVID_REVOKED;
 		}
@@ -80,90 +80,6 @@ svid_crl_judge(const struct svid_bundle *b, STACK_OF(X509) *path, int64_t now, c
 		return SVID_NO_CRL;
 	}
 	return SVID_OK;
-}
-
-/* Of x, which verified before: name and key id tell its issuer, for the strict checks (svid_bundle_new) take no chain without key ids. */
-static bool
-issued(X509 *ca, X509 *x)
-{
-	return X509_check_issued(ca, x) == X509_V_OK;
-}
-
-static enum svid_reason
-recheck_one(const struct svid_bundle *b, X509 *x, bool leaf, int64_t now)
-{
-	bool in_force = false;
-
-	for (size_t i = 0; i < b->nlists; i++) {
-		if (!issued(b->lists[i]->issuer, x))
-			continue;
-		if (names(b->lists[i], x))
-			return SVID_REVOKED;
-		in_force = in_force || now < b->lists[i]->next_update;
-	}
-	return leaf && !in_force && b->revocation == SVID_REV_REQUIRED ? SVID_NO_CRL : SVID_OK;
-}
-
-static X509 *
-issuer_of(const struct svid_bundle *b, X509 *const *certs, size_t n, X509 *x)
-{
-	for (size_t i = 0; i < n; i++)
-		if (certs[i] != x && issued(certs[i], x))
-			return certs[i];
-	for (size_t i = 0; i < b->ncas; i++)
-		if (issued(b->cas[i], x))
-			return b->cas[i];
-	return NULL;
-}
-
-static enum svid_reason
-recheck(const struct svid_bundle *b, X509 *const *certs, size_t n, int64_t now)
-{
-	enum svid_reason worst = SVID_OK;
-	X509 *x = certs[0];
-
-	for (size_t i = 0; x && i <= SVID_MAX_CHAIN; i++) {
-		enum svid_reason r = SVID_OK;
-		int64_t until;
-
-		if (svid_cert_time(X509_get0_notAfter(x), &until) != 0)
-			return SVID_MALFORMED;
-		if (now > until)
-			return SVID_EXPIRED;
-		if (X509_self_signed(x, 0) == 1)
-			break;
-		if (b->revocation != SVID_REV_OFF)
-			r = recheck_one(b, x, i == 0, now);
-		if (r == SVID_REVOKED)
-			return r;
-		worst = r != SVID_OK ? r : worst;
-		x = issuer_of(b, certs, n, x);
-	}
-	return worst;
-}
-
-enum svid_reason
-svid_recheck_der(const struct svid_der *chain, size_t n, const struct svid_bundle *bundle, int64_t now)
-{
-	X509 *certs[SVID_MAX_CHAIN];
-	enum svid_reason r = SVID_MALFORMED;
-	size_t have = 0;
-
-	if (n == 0 || n > SVID_MAX_CHAIN)
-		return r;
-	ERR_set_mark();
-	for (; have < n; have++) {
-		const unsigned char *p = chain[have].p;
-
-		if (chain[have].len > SVID_MAX_BYTES || (certs[have] = d2i_X509(NULL, &p, (long)chain[have].len)) == NULL)
-			break;
-	}
-	if (have == n)
-		r = recheck(bundle, certs, n, now);
-	while (have > 0)
-		X509_free(certs[--have]);
-	ERR_pop_to_mark();
-	return r;
 }
 
 /* ---- taking ---- */

@@ -56,6 +56,8 @@ bool svid_path_of_ca(const struct svid_bundle *b, X509 *ca, STACK_OF(X509) *untr
 
 /* A path, leaf to root, that is good otherwise. SVID_OK, SVID_REVOKED or SVID_NO_CRL. */
 enum svid_reason svid_crl_judge(const struct svid_bundle *b, STACK_OF(X509) *path, int64_t now, const char **detail);
+/* A certificate with this serial number, of the list's issuer, is on it. */
+bool svid_crl_names(const struct svid_list *l, const ASN1_INTEGER *serial);
 void svid_crl_forget_all(struct svid_bundle *b);
 
 /* ---- svid_crlfile.c ---- */

@@ -219,6 +219,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	info = mem_zalloc(sizeof(*info));
 	r = svid_verify_der(chain, n, bundles, 2, purpose, now, info, &detail);
 	assert((r == SVID_OK) == (detail == NULL));
+	svid_recheck_der(chain, n, bundles[0], now);
 	if (r == SVID_OK) {
 		struct spiffe_id id;
 		const char *why;
@@ -227,6 +228,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		assert(spiffe_parse(&id, info->id, strlen(info->id), &why) == 0 && id.path_len > 0);
 		assert(strcmp(info->domain, "hud.example") == 0 && id.domain_len == 11 && memcmp(id.domain, "hud.example", 11) == 0);
 		assert(info->not_before <= now && now <= info->not_after);
+		assert(svid_recheck_der(chain, n, bundles[0], now) == SVID_OK);
 	}
 	assert(ERR_peek_error() == 0);
 	mem_free(info);

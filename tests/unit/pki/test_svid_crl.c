@@ -560,6 +560,62 @@ twins(void **state)
 	zoo_free(&t2);
 }
 
+/* A leaf that looks like its own issuer is looked up all the same. */
+static void
+self_styled(void **state)
+{
+	const struct zoo leaf = { .cn = "hud.example issuing CA", .serial = 12, .san = { { GEN_URI, "spiffe://hud.example/permit-svc", 0 } } };
+	const struct zoo_crl z = { .number = 1, .revoked = { 12 } };
+	struct zoo_cert c = zoo_make(&leaf, &ca);
+	struct svid_bundle *b = bundle(2, SVID_REV_REQUIRED);
+	unsigned char *p = NULL;
+	struct svid_der der;
+	X509_EXTENSION *e = X509_delete_ext(c.x, X509_get_ext_by_NID(c.x, NID_subject_key_identifier, -1));
+
+	(void)state;
+	X509_EXTENSION_free(e);
+	assert_true(X509_sign(c.x, ca.key, EVP_sha256()) > 0);
+	der.len = (size_t)i2d_X509(c.x, &p);
+	der.p = p;
+	assert_int_equal(svid_recheck_der(&der, 1, b, zoo_now), SVID_NO_CRL);
+	assert_int_equal(add(b, &z, &ca), 1);
+	assert_int_equal(svid_recheck_der(&der, 1, b, zoo_now), SVID_REVOKED);
+	OPENSSL_free(p);
+	svid_bundle_unref(b);
+	zoo_free(&c);
+}
+
+/* What came along: an older certificate of the same CA, and rubbish. */
+static void
+strange_company(void **state)
+{
+	const struct zoo past = { .ca = true, .cn = "hud.example issuing CA", .key = ZOO_FIXED, .from = zoo_now - 90 * DAY, .until = zoo_now - DAY };
+	const struct zoo now = { .ca = true, .cn = "hud.example issuing CA", .key = ZOO_FIXED, .until = zoo_now + DAY };
+	const struct zoo leaf_z = LEAF(5);
+	struct zoo_cert old = zoo_make(&past, &root), new = zoo_make(&now, &root), leaf = zoo_make(&leaf_z, &new);
+	struct svid_bundle *b = bundle(1, SVID_REV_IF_PRESENT);
+	X509 *of[] = { leaf.x, old.x, new.x };
+	unsigned char *p[3] = { NULL, NULL, NULL };
+	struct svid_der der[4];
+
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		der[i].len = (size_t)i2d_X509(of[i], &p[i]);
+		der[i].p = p[i];
+	}
+	der[3] = (struct svid_der){ (const uint8_t *)"junk", 4 };
+	assert_int_equal(svid_recheck_der(der, 4, b, zoo_now), SVID_OK);
+	assert_int_equal(svid_recheck_der(der, 2, b, zoo_now), SVID_EXPIRED);
+	assert_int_equal(svid_recheck_der(der, 4, b, zoo_now + 2 * DAY), SVID_EXPIRED);
+	assert_int_equal(svid_recheck_der(der + 3, 1, b, zoo_now), SVID_MALFORMED);
+	for (int i = 0; i < 3; i++)
+		OPENSSL_free(p[i]);
+	svid_bundle_unref(b);
+	zoo_free(&leaf);
+	zoo_free(&old);
+	zoo_free(&new);
+}
+
 static void
 malformed_chains(void **state)
 {
@@ -592,6 +648,8 @@ main(void)
 		cmocka_unit_test(large),
 		cmocka_unit_test(same_cas),
 		cmocka_unit_test(twins),
+		cmocka_unit_test(self_styled),
+		cmocka_unit_test(strange_company),
 		cmocka_unit_test(malformed_chains),
 	};
 
