@@ -102,7 +102,9 @@ known_peer(const struct control *c, struct client *cl, const char *name, uint64_
 	size_t n = 0;
 
 	for (size_t i = 0; c->config && i < c->config->npeers; i++) {
-		if (!strcmp(c->config->peers[i].name, name))
+		if (c->config->peers[i].uplink)
+			continue;
+		if (!strcmp(c->config->peers[i].name, name) || !strcmp(c->config->peers[i].domain, name))
 			return true;
 		if (n < sizeof(names) / sizeof(names[0]))
 			names[n++] = c->config->peers[i].name;
@@ -166,8 +168,7 @@ run(struct control *c, struct client *cl, const struct control_command *cmd, con
 		client_fail(cl, "only root and the user that sallyportd was started as may do this", now);
 		return;
 	}
-	/* Restore is master's to answer: it knows peers that were severed and are no longer configured. */
-	if (cmd->ask == ROLE_MSG_SEVER && !known_peer(c, cl, q->peer, now))
+	if (about_peer && !known_peer(c, cl, q->peer, now))
 		return;
 	cl->unrecorded = record(c, cl, what, q->sudo_uid, true);
 	cl->id = control_ask_master(c, cmd->ask, cmd->ask == ROLE_MSG_SET_LOG_LEVEL ? (unsigned)log_level_parse(q->level) : 0,

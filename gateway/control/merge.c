@@ -34,7 +34,7 @@ merge_status(const struct control *c)
 {
 	/* What master says is the frame; the others have a member each. */
 	json_t *o = json_is_object(c->gather.master) ? json_copy(c->gather.master) : json_object();
-	json_t *workers = json_array(), *keys = json_array();
+	json_t *workers = json_array(), *keys = json_array(), *severed = json_array();
 
 	json_object_set_new(o, "workers", workers);
 	json_object_set_new(o, "keys", keys);
@@ -57,6 +57,10 @@ merge_status(const struct control *c)
 		else
 			json_object_set_new(o, "journal", s);
 	}
+	for (size_t i = 0; c->config && i < c->config->npeers; i++)
+		if (c->config->peers[i].severed)
+			json_array_append_new(severed, json_string(c->config->peers[i].name));
+	json_object_set_new(o, "severed", severed);
 	json_object_set_new(o, "not_answering", not_answering(c));
 	return o;
 }
@@ -105,30 +109,6 @@ add_failure(json_t *peer, const json_t *failure)
 	json_object_set_new(peer, "last_failure", f);
 }
 
-static bool
-is_listed(const json_t *list, const char *name)
-{
-	const json_t *e;
-	size_t i;
-
-	json_array_foreach(list, i, e)
-		if (json_is_string(e) && !strcmp(json_string_value(e), name))
-			return true;
-	return false;
-}
-
-/* Whom master says that it severed; those that are no longer configured, too, for they would be severed again when they are. */
-static void
-add_severed(json_t *peers, const struct control *c)
-{
-	const json_t *list = json_object_get(c->gather.master, "severed"), *e;
-	size_t i;
-
-	json_array_foreach(list, i, e)
-		if (json_is_string(e) && !find_named(peers, "name", json_string_value(e)))
-			json_array_append_new(peers, json_pack("{s:s, s:s, s:[], s:b}", "name", json_string_value(e), "domain", "", "links", "severed", 1));
-}
-
 json_t *
 merge_peers(const struct control *c)
 {
@@ -136,11 +116,9 @@ merge_peers(const struct control *c)
 
 	for (size_t i = 0; c->config && i < c->config->npeers; i++) {
 		const struct config_peer *p = &c->config->peers[i];
-		bool severed = p->severed || is_listed(json_object_get(c->gather.master, "severed"), p->name);
 
-		json_array_append_new(peers, json_pack("{s:s, s:s, s:[], s:b}", "name", p->name, "domain", p->domain, "links", "severed", severed));
+		json_array_append_new(peers, json_pack("{s:s, s:s, s:[], s:b}", "name", p->name, "domain", p->domain, "links", "severed", p->severed));
 	}
-	add_severed(peers, c);
 	for (size_t i = 0; i < c->nchannels; i++) {
 		json_t *link;
 		size_t n;
