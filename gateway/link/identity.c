@@ -145,6 +145,10 @@ static struct caller *recall(struct link *l, unsigned slot, enum policy_assuranc
 		call->refusal = "malformed-exchange";
 		return NULL;
 	}
+	if (a != POLICY_MTLS && !(l->peer->cfg->assert_mask & (1u << a))) { /* it was accepted once, by another config */
+		call->refusal = "assurance-not-accepted";
+		return NULL;
+	}
 	return caller_ref(c);
 }
 
