@@ -148,7 +148,8 @@ get_text(struct parse *ps, config_setting_t *s, const struct option *o)
 		return NULL;
 	}
 	text = config_setting_get_string(s);
-	fault = text ? text_fault(text, o->max && o->type != OPTION_TEXTS ? o->max : OPTION_TEXT_MAX) : "is empty";
+	/* A list's "max" is the number of its members. */
+	fault = text ? text_fault(text, o->max && o->type != OPTION_TEXTS && o->type != OPTION_LIST ? o->max : OPTION_TEXT_MAX) : "is empty";
 	if (fault) {
 		parse_fault(ps, s, "\"%s\" %s", o->name, fault);
 		return NULL;
