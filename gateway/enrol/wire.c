@@ -288,18 +288,18 @@ take_head(struct wire_reader *r, const char **why)
 		n = h1_parse_response(&h, (char *)r->in.data + used, r->in.len - used, H1_M_POST);
 		used += n > 0 ? (size_t)n : 0;
 	} while (n > 0 && h.status / 100 == 1);
-	buf_consume(&r->in, used);
+	if (n > 0) {
+		r->status = h.status;
+		r->certs = find(&h, "content-type", &f) == 1 && is_type(f, "application/pkcs7-mime");
+		if (find(&h, "retry-after", &f) == 1)
+			for (uint32_t i = 0; i < f->value_len && f->value[i] >= '0' && f->value[i] <= '9' && r->retry_after_s < 100000; i++)
+				r->retry_after_s = r->retry_after_s * 10 + (unsigned)(f->value[i] - '0');
+		h1_body_init(&r->body, h.framing, h.content_length);
+	}
+	buf_consume(&r->in, used); /* its fields point into it */
 	r->scan = n == 0 ? h.scan : 0;
 	*why = n < 0 ? "what answered speaks no HTTP/1.1" : "the answer's head is too long";
-	if (n <= 0)
-		return n < 0 || r->in.len >= H1_MAX_HEAD ? -1 : 0;
-	r->status = h.status;
-	r->certs = find(&h, "content-type", &f) == 1 && is_type(f, "application/pkcs7-mime");
-	if (find(&h, "retry-after", &f) == 1)
-		for (uint32_t i = 0; i < f->value_len && f->value[i] >= '0' && f->value[i] <= '9' && r->retry_after_s < 100000; i++)
-			r->retry_after_s = r->retry_after_s * 10 + (unsigned)(f->value[i] - '0');
-	h1_body_init(&r->body, h.framing, h.content_length);
-	return 1;
+	return n > 0 ? 1 : n < 0 || r->in.len >= H1_MAX_HEAD ? -1 : 0;
 }
 
 static int
