@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Pairing files. An input that starts with "P" is a payload, which is put into a file that is signed here, so that its
- * parser is reached; any other is a whole file.
+ * parser is reached; one with "E" is a peer's entry as an operator may have left it, which an update changes; any other is a whole file.
  */
 #include <assert.h>
 #include <stdbool.h>
@@ -11,8 +11,10 @@
 
 #include "gateway/base/esc.h"
 #include "gateway/base/mem.h"
-#include "pki/pairfile.h"
+#include "pki/pairing.h"
 #include "pki/pkey.h"
+#include "pki/svid.h"
+#include "pki/svid_vouch.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -96,6 +98,45 @@ wrap(const uint8_t *data, size_t n)
 	return file;
 }
 
+/* What has cross certificates can be asked whether they vouch: never for less than it trusts itself. */
+static void
+vouch(const struct pairfile *p)
+{
+	const char *why = NULL;
+	struct svid_bundle *b = svid_bundle_new(p->domain, p->bundle_pem, &why);
+	char who[256];
+
+	assert(b != NULL);
+	assert(svid_vouch(b, b, p->cross_pem, 1795165200, who, &why) == 0);
+	svid_bundle_unref(b);
+}
+
+static void
+entry(const uint8_t *data, size_t size)
+{
+	char *gateway = mem_strdup("spiffe://irs.example/gateway/dmz1"), *other = mem_strdup("spiffe://irs.example/gateway/b");
+	char *address = mem_strdup("203.0.113.20:443"), *text = mem_strndup((const char *)data, size), *by_hand, *same, *changed, *name;
+	struct pairfile before = { .gateways = &gateway, .ngateways = 1, .addresses = &address, .naddresses = 1 }, after = before;
+
+	name = pairing_entry_name(text);
+	assert(name == NULL || strstr(text, name) != NULL);
+	same = pairing_entry_update(text, &before, &before, &by_hand);
+	assert(strcmp(same, text) == 0 && by_hand == NULL);
+	after.gateways = &other;
+	after.naddresses = 0;
+	changed = pairing_entry_update(text, &before, &after, &by_hand);
+	/* What was changed can be changed back; what was not is named or was not there. */
+	assert(strcmp(changed, text) != 0 || by_hand != NULL || strstr(text, other) != NULL);
+	mem_free(by_hand);
+	mem_free(same);
+	mem_free(changed);
+	mem_free(name);
+	mem_free(text);
+	mem_free(gateway);
+	mem_free(other);
+	mem_free(address);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -105,8 +146,11 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct pairfile p;
 	const char *why = NULL;
 
+	if (size > 0 && data[0] == 'E')
+		entry(data + 1, size - 1);
 	if (pairfile_read(&p, text, len, &why) == PAIRFILE_OK) {
 		assert(pairfile_fault(&p) == NULL);
+		vouch(&p);
 		assert(strlen(p.code) == PAIRFILE_CODE_LEN && pairfile_code_matches(&p, p.code));
 	} else {
 		assert(why != NULL && p.domain == NULL);
