@@ -37,11 +37,11 @@ CA_O      := $(addprefix pki/, ca.o ca_bundle.o ca_init.o ca_issue.o ca_revoke.o
 # What of it issues: the ca role's.
 ISSUE_O   := $(addprefix pki/, ca.o ca_bundle.o ca_init.o ca_issue.o ca_revoke.o cert.o crl.o csr.o est.o jwks.o ledger.o pkey.o pkifile.o store.o token.o)
 PROCESS_O := $(addprefix gateway/process/, child.o ipc.o memfd.o privs.o role.o sandbox.o spawn.o)
-CONFIG_O  := pki/keyfit.o $(addprefix gateway/config/, check.o check_enrol.o check_identity.o check_listeners.o check_peers.o check_services.o config.o dump.o host.o \
-	image.o lookup.o options.o origin.o parse.o policy_files.o reread.o source.o trust.o value.o)
+CONFIG_O  := pki/keyfit.o $(addprefix gateway/config/, check.o check_enrol.o check_hsm.o check_identity.o check_listeners.o check_peers.o check_services.o config.o dump.o host.o \
+	image.o lookup.o options.o origin.o p11uri.o parse.o policy_files.o reread.o source.o trust.o value.o)
 IO_O      := $(addprefix gateway/io/, conn.o loop.o outq.o)
 CAROLE_O  := $(addprefix gateway/ca/, client.o proto.o role.o)
-KEYS_O    := $(addprefix gateway/keys/, client.o csr.o held.o ident.o proto.o provider.o role.o)
+KEYS_O    := $(addprefix gateway/keys/, client.o csr.o held.o helper.o hsm.o ident.o proto.o provider.o role.o token.o)
 AUDIT_O   := $(addprefix gateway/audit/, batch.o digest.o event.o flood.o inflight.o journal.o journal_role.o lanes.o merkle.o \
 	parse.o reconcile.o record.o ring.o schema.o segment.o store.o verify.o)
 TLS_O     := $(addprefix gateway/tls/, bio.o conn.o env.o layer.o verify.o)
@@ -52,15 +52,15 @@ ENROL_O   := $(addprefix gateway/enrol/, enrol.o forward.o hello.o note.o peek.o
 EXCHANGE_O := $(addprefix gateway/exchange/, accept.o books.o exchange.o h1.o h2.o owner.o relay.o route.o tcp.o verify.o)
 CONTROL_O := $(addprefix gateway/control/, client.o command.o merge.o role.o)
 MAIN_O    := $(addprefix gateway/main/, children.o compile.o expiry.o journal_main.o listen.o main.o master.o note.o notify.o reload.o renew.o roles.o state.o status.o trust.o worker.o worker_est.o worker_trust.o)
-GWCTL_O   := $(addprefix tools/gwctl/, cmd_audit.o cmd_audit_read.o cmd_check.o cmd_config.o cmd_control.o cmd_pair.o cmd_pair_list.o cmd_pair_peers.o cmd_pki.o cmd_policy.o \
-	cmd_status.o gwctl.o jsonout.o main.o request.o socket_scan.o table.o)
+GWCTL_O   := $(addprefix tools/gwctl/, cmd_audit.o cmd_audit_read.o cmd_check.o cmd_config.o cmd_control.o cmd_enrol.o cmd_enrol_tls.o cmd_pair.o cmd_pair_list.o cmd_pair_peers.o cmd_pki.o cmd_pki_issue.o cmd_pki_list.o cmd_pki_name.o cmd_pki_revoke.o cmd_pki_rotate.o cmd_pki_secret.o cmd_policy.o \
+	cmd_status.o cmd_token.o gwctl.o jsonout.o main.o request.o socket_scan.o table.o)
 
 # ---- programs --------------------------------------------------------------------------------
 LIB_SSL := -lssl -lcrypto
 SALLYPORTD_O := $(MAIN_O) $(CONTROL_O) $(EXCHANGE_O) $(ENROL_O) $(UPSTREAM_O) $(LINK_O) $(HTTP2_O) $(TLS_O) $(AUDIT_O) $(CAROLE_O) $(KEYS_O) \
 	$(IO_O) $(CONFIG_O) $(PROCESS_O) $(ISSUE_O) $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O)
 SALLYPORTD_L := -levent_core -lnghttp2 -lconfig -ljansson -lseccomp $(LIB_SSL)
-GWCTL_ALL_O := $(GWCTL_O) $(AUDIT_O) $(CONFIG_O) $(CA_O) $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O)
+GWCTL_ALL_O := $(GWCTL_O) gateway/enrol/wire.o $(AUDIT_O) $(CONFIG_O) $(CA_O) $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O)
 GWCTL_L := -lconfig -ljansson $(LIB_SSL)
 
 $(B)/sallyportd: $(addprefix $(B)/,$(SALLYPORTD_O))
@@ -103,6 +103,10 @@ $(eval $(call unit,pki/test_svid_crl,$(ZOO_O) $(PKI_O) $(BASE_O),-lcrypto))
 $(eval $(call unit,pki/test_ca,$(ZOO_O) $(CA_O) $(PKI_O) $(BASE_O),-ljansson -lcrypto))
 $(eval $(call unit,pki/test_pairing,$(ZOO_O) $(CA_O) $(PKI_O) $(BASE_O),-ljansson -lcrypto))
 $(eval $(call unit,pki/test_est,$(ZOO_O) tests/unit/pki/estbed.o $(CA_O) $(PKI_O) $(BASE_O),-ljansson -lcrypto -Wl$(comma)--wrap=token_use))
+$(eval $(call unit,ca/test_role,$(ZOO_O) tests/unit/pki/estbed.o $(addprefix gateway/ca/, proto.o role.o) $(addprefix gateway/audit/, event.o ring.o) \
+	$(CA_O) $(addprefix gateway/config/, host.o image.o lookup.o options.o trust.o value.o) $(PROCESS_O) $(PKI_O) $(BASE_O),-ljansson -lseccomp -lcrypto -Wl$(comma)--wrap=config_decode))
+$(eval $(call unit,ca/test_proto,gateway/ca/proto.o,))
+$(eval $(call unit,ca/test_client,gateway/ca/client.o gateway/ca/proto.o gateway/process/ipc.o $(IO_O) $(BASE_O),-levent_core))
 KEYS_BED_O := tests/unit/keys/bed.o $(ZOO_O)
 $(eval $(call unit,keys/test_proto,gateway/keys/proto.o gateway/base/mem.o,))
 $(eval $(call unit,keys/test_role,$(KEYS_BED_O) $(KEYS_O) $(PROCESS_O) $(BASE_O),-lseccomp $(LIB_SSL)))
@@ -158,6 +162,9 @@ $(eval $(call fuzz,config_values,gateway/config/value.o gateway/config/host.o $(
 $(foreach t,config_image config_text,$(eval $(call fuzz,$t,$(CONFIG_O) $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O),-lconfig -lcrypto)))
 $(eval $(call fuzz,ipc,$(PROCESS_O) $(BASE_O),-lseccomp))
 $(eval $(call fuzz,control,$(CONTROL_O) $(CONTROL_TEST_O),-lconfig -ljansson -lseccomp -lcrypto))
+$(eval $(call fuzz,ca_proto,gateway/ca/proto.o,))
+$(eval $(call fuzz,token,$(CA_O) $(PKI_O) $(BASE_O),-ljansson -lcrypto))
+$(eval $(call fuzz,pkcs7,pki/pkcs7.o gateway/base/mem.o,-lcrypto))
 $(eval $(call fuzz,keys_proto,gateway/keys/proto.o,))
 $(foreach t,audit_record audit_event audit_ring,$(eval $(call fuzz,$t,$(addprefix gateway/audit/, event.o parse.o record.o ring.o schema.o \
 	segment.o) $(BASE_O),)))
@@ -188,7 +195,7 @@ $$(B)/roles/$(1): tests/roles/main.c $$(addprefix $$(B)/,$(2) $(ROLE_O))
 	@mkdir -p $$(@D)
 	$$(Q)$$(CC) $$(CPPFLAGS) $$(CFLAGS) $$(LDFLAGS) -DROLE_MAIN=$(1)_main -o $$@ $$^ $(3) -lseccomp
 endef
-$(eval $(call role,keys,$(addprefix gateway/keys/, csr.o held.o ident.o proto.o role.o),-lcrypto))
+$(eval $(call role,keys,$(addprefix gateway/keys/, csr.o held.o hsm.o ident.o proto.o role.o),-lcrypto))
 $(eval $(call role,journal,gateway/main/journal_main.o $(AUDIT_O) $(IMAGE_O),-lcrypto))
 $(eval $(call role,control,$(CONTROL_O) $(EVENTS_O) $(IMAGE_O),-ljansson))
 $(eval $(call role,worker,$(addprefix gateway/main/, worker.o worker_est.o worker_trust.o) $(EXCHANGE_O) $(ENROL_O) $(addprefix gateway/ca/, client.o proto.o) $(UPSTREAM_O) $(LINK_O) $(HTTP2_O) $(TLS_O) $(IO_O) $(PKI_O) $(HTTP1_O) \
@@ -239,12 +246,17 @@ stress: check-deps
 	$(MAKEQ) SAN=address,undefined all
 	$(Q)B=build/san-address-undefined /usr/bin/python3 tests/fault/stress.py -s $(if $(filter command%,$(origin SECONDS)),$(SECONDS),40) $(if $(SEED),--seed $(SEED))
 
-# make bench [ROUNDS=3] [PEERS="sallyport nghttpx"] [WORK="c64 down1"]
+# make bench [ROUNDS=3] [PEERS="sallyport nghttpx"] [WORK="c64 down1 handshake"]
 ROUNDS ?= 3
 bench: bench-deps
-	$(MAKEQ) all $(B)/tests/bench/load $(B)/tests/bench/origin
-	$(Q)tests/bench/bench.sh -b $(B) -r $(ROUNDS) $(if $(PEERS),-p "$(PEERS)") $(if $(WORK),-w "$(WORK)")
-$(B)/tests/bench/load: $(B)/tests/bench/load.o
+	$(MAKEQ) all $(addprefix $(B)/tests/bench/,load origin handshake)
+ifneq ($(WORK),handshake)
+	$(Q)tests/bench/bench.sh -b $(B) -r $(ROUNDS) $(if $(PEERS),-p "$(PEERS)") $(if $(WORK),-w "$(filter-out handshake,$(WORK))")
+endif
+ifneq ($(if $(WORK),$(filter handshake,$(WORK)),yes),)
+	$(Q)tests/bench/handshake.sh -b $(B) -r $(ROUNDS)
+endif
+$(B)/tests/bench/load $(B)/tests/bench/handshake: %: %.o
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIB_SSL)
 $(B)/tests/bench/bench_policy: $(addprefix $(B)/,tests/bench/bench_policy.o $(POLICY_O) $(BASE_O))

@@ -366,17 +366,21 @@ ca_state_text(enum ca_state s)
 }
 
 void
-ca_entry_of(const struct ledger *l, const struct ledger_entry *e, int64_t now, struct ca_entry *out)
+ca_entry_of(struct ledger *l, uint32_t i, int64_t now, struct ca_entry *out)
 {
-	*out = (struct ca_entry){ .serial = e->serial, .kind = e->kind, .id = e->id, .issuer = e->issuer, .how = e->how, .predecessor = e->predecessor,
-		.dns = e->dns, .not_before = e->not_before, .not_after = e->not_after, .revoked_at = e->revoked_at, .reason = e->reason };
-	if (e->reason)
+	uint32_t successor = ledger_successor(l, i);
+	struct ledger_entry e;
+
+	ledger_get(l, i, &e);
+	*out = (struct ca_entry){ .serial = e.serial, .kind = e.kind, .id = e.id, .issuer = e.issuer, .how = e.how, .predecessor = e.predecessor,
+		.dns = e.dns, .not_before = e.not_before, .not_after = e.not_after, .revoked_at = e.revoked_at, .reason = e.reason };
+	if (e.reason)
 		out->state = CA_REVOKED;
-	else if (e->not_after < now)
+	else if (e.not_after < now)
 		out->state = CA_EXPIRED;
-	else if (e->not_before > now)
+	else if (e.not_before > now)
 		out->state = CA_NOT_YET_VALID;
-	else if (e->successor != LEDGER_NONE && ledger_at(l, e->successor)->reason == NULL)
+	else if (successor != LEDGER_NONE && !ledger_is_revoked(l, successor))
 		out->state = CA_SUPERSEDED;
 	else
 		out->state = CA_VALID;
@@ -399,61 +403,64 @@ plain_serial(char out[LEDGER_SERIAL_LEN + 1], const char *serial)
 	return n == LEDGER_SERIAL_LEN;
 }
 
+static uint32_t
+number_of(const struct ca *ca, const char *serial)
+{
+	char plain[LEDGER_SERIAL_LEN + 1];
+
+	return plain_serial(plain, serial) ? ledger_find(ca->ledger, plain) : LEDGER_NONE;
+}
+
 int
 ca_find(const struct ca *ca, const char *serial, int64_t now, struct ca_entry *out)
 {
-	char plain[LEDGER_SERIAL_LEN + 1];
-	const struct ledger_entry *e = plain_serial(plain, serial) ? ledger_find(ca->ledger, plain) : NULL;
+	uint32_t i = number_of(ca, serial);
 
-	if (e == NULL)
+	if (i == LEDGER_NONE)
 		return -1;
-	ca_entry_of(ca->ledger, e, now, out);
+	ca_entry_of(ca->ledger, i, now, out);
 	return 0;
 }
 
 int
 ca_successor_of(const struct ca *ca, const char *serial, int64_t now, struct ca_entry *out)
 {
-	char plain[LEDGER_SERIAL_LEN + 1];
-	const struct ledger_entry *e = plain_serial(plain, serial) ? ledger_find(ca->ledger, plain) : NULL;
-	size_t i = e && e->successor != LEDGER_NONE ? e->successor + (size_t)1 : 0;
+	uint32_t of = number_of(ca, serial), i = of == LEDGER_NONE ? LEDGER_NONE : ledger_successor(ca->ledger, of);
 
 	/* The last one, unless it was revoked: then there may be one before it. */
-	while (i-- > 0) {
-		const struct ledger_entry *s = ledger_at(ca->ledger, i);
-
-		if (s->reason == NULL && s->predecessor && memcmp(s->predecessor, plain, LEDGER_SERIAL_LEN) == 0) {
-			ca_entry_of(ca->ledger, s, now, out);
+	for (; i != LEDGER_NONE && i > of; i--)
+		if (ledger_predecessor(ca->ledger, i) == of && !ledger_is_revoked(ca->ledger, i)) {
+			ca_entry_of(ca->ledger, i, now, out);
 			return 0;
 		}
-	}
 	return -1;
 }
 
 bool
 ca_is_revoked(const struct ca *ca, const char *serial)
 {
-	char plain[LEDGER_SERIAL_LEN + 1];
-	const struct ledger_entry *e = plain_serial(plain, serial) ? ledger_find(ca->ledger, plain) : NULL;
+	uint32_t i = number_of(ca, serial);
 
-	return e && e->reason;
+	return i != LEDGER_NONE && ledger_is_revoked(ca->ledger, i);
 }
 
 static void
-each(const struct ledger *l, int64_t now, ca_entry_fn *on_entry, void *ctx)
+each(struct ledger *l, const char *id, int64_t now, ca_entry_fn *on_entry, void *ctx)
 {
-	for (size_t i = 0; i < ledger_n(l); i++) {
+	for (uint32_t i = 0, n = ledger_n(l); i < n; i++) {
 		struct ca_entry e;
 
-		ca_entry_of(l, ledger_at(l, i), now, &e);
+		if (id && !ledger_has_id(l, i, id))
+			continue;
+		ca_entry_of(l, i, now, &e);
 		on_entry(ctx, &e);
 	}
 }
 
 void
-ca_each(const struct ca *ca, int64_t now, ca_entry_fn *on_entry, void *ctx)
+ca_each(const struct ca *ca, const char *id, int64_t now, ca_entry_fn *on_entry, void *ctx)
 {
-	each(ca->ledger, now, on_entry, ctx);
+	each(ca->ledger, id, now, on_entry, ctx);
 }
 
 int
@@ -470,7 +477,7 @@ ca_list(const char *dir, int64_t now, ca_entry_fn *on_entry, void *ctx, struct e
 	else
 		l = ledger_open(path, errs);
 	if (l)
-		each(l, now, on_entry, ctx);
+		each(l, NULL, now, on_entry, ctx);
 	mem_free(path);
 	store_fini(&s);
 	if (l == NULL)

@@ -112,9 +112,9 @@ int ca_find(const struct ca *ca, const char *serial, int64_t now, struct ca_entr
 /* What was issued last with this predecessor and is not revoked, expired or not. 0, or -1: nothing. */
 int ca_successor_of(const struct ca *ca, const char *serial, int64_t now, struct ca_entry *out);
 bool ca_is_revoked(const struct ca *ca, const char *serial);
-/* Every certificate, oldest first. */
+/* Every certificate, or (id not NULL) every one of an id, oldest first. */
 typedef void ca_entry_fn(void *ctx, const struct ca_entry *e);
-void ca_each(const struct ca *ca, int64_t now, ca_entry_fn *on_entry, void *ctx);
+void ca_each(const struct ca *ca, const char *id, int64_t now, ca_entry_fn *on_entry, void *ctx);
 /* The same from the files alone: no lock, no key. 0, or -1 with faults. */
 int ca_list(const char *dir, int64_t now, ca_entry_fn *on_entry, void *ctx, struct errs *errs);
 

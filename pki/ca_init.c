@@ -149,9 +149,9 @@ settle_books(struct ca *ca, struct errs *errs)
 
 		if (g->number == 0)
 			continue;
-		if (ledger_find(ca->ledger, g->root_serial) == NULL)
+		if (ledger_find(ca->ledger, g->root_serial) == LEDGER_NONE)
 			rc = ca_put_ca(&lines, "root", g->root, NULL, errs);
-		if (rc == 0 && ledger_find(ca->ledger, g->issuing_serial) == NULL)
+		if (rc == 0 && ledger_find(ca->ledger, g->issuing_serial) == LEDGER_NONE)
 			rc = ca_put_ca(&lines, "issuing", g->issuing, g->root_serial, errs);
 	}
 	if (rc == 0 && older->number) {
@@ -160,7 +160,7 @@ settle_books(struct ca *ca, struct errs *errs)
 
 		if (cross)
 			svid_cert_serial(cross, serial, sizeof(serial));
-		if (cross == NULL || (ledger_find(ca->ledger, serial) == NULL && ca_put_ca(&lines, "cross", cross, older->root_serial, errs) != 0))
+		if (cross == NULL || (ledger_find(ca->ledger, serial) == LEDGER_NONE && ca_put_ca(&lines, "cross", cross, older->root_serial, errs) != 0))
 			rc = -1;
 		X509_free(cross);
 		mem_free(path);

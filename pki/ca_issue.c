@@ -83,7 +83,7 @@ check_predecessor(const struct ca *ca, const struct ca_request *r, struct errs *
 static int
 check_request(const struct ca *ca, const struct ca_request *r, struct errs *errs)
 {
-	const struct ledger_entry *issuing = ledger_find(ca->ledger, ca->gen[0].issuing_serial);
+	struct ca_entry issuing;
 	size_t before = errs->errors;
 	const char *why;
 	char *id;
@@ -104,8 +104,8 @@ check_request(const struct ca *ca, const struct ca_request *r, struct errs *errs
 	if (r->lifetime_s < 0 || (r->lifetime_s > 0 && r->lifetime_s < 60))
 		errs_add(errs, NULL, 0, "a lifetime below one minute");
 	check_predecessor(ca, r, errs);
-	if (issuing && issuing->reason)
-		errs_add(errs, ca->store.ca, 0, "the issuing CA was revoked (%s); \"gwctl pki rotate-ca\" makes a new one", issuing->reason);
+	if (ca_find(ca, ca->gen[0].issuing_serial, r->now, &issuing) == 0 && issuing.reason)
+		errs_add(errs, ca->store.ca, 0, "the issuing CA was revoked (%s); \"gwctl pki rotate-ca\" makes a new one", issuing.reason);
 	return errs->errors == before ? 0 : -1;
 }
 
@@ -171,7 +171,7 @@ choose_serial(const struct ca *ca, uint8_t serial[20], char text[CA_SERIAL_MAX +
 		cert_serial(serial);
 		esc_hex(text, serial, 20);
 		text[CA_SERIAL_MAX] = 0;
-	} while (ledger_find(ca->ledger, text));
+	} while (ledger_find(ca->ledger, text) != LEDGER_NONE);
 }
 
 static int

@@ -41,13 +41,16 @@ revoked_by(const struct ca *ca, const char *issuer, int64_t now, size_t *n)
 	size_t cap = 0;
 
 	*n = 0;
-	for (size_t i = 0; i < ledger_n(ca->ledger); i++) {
-		const struct ledger_entry *e = ledger_at(ca->ledger, i);
+	for (uint32_t i = 0, all = ledger_n(ca->ledger); i < all; i++) {
+		struct ledger_entry e;
 
-		if (e->reason == NULL || e->not_after < now || memcmp(e->issuer, issuer, LEDGER_SERIAL_LEN) != 0)
+		if (!ledger_is_revoked(ca->ledger, i))
+			continue;
+		ledger_get(ca->ledger, i, &e);
+		if (e.not_after < now || strcmp(e.issuer, issuer) != 0)
 			continue;
 		mem_grow(&list, &cap, *n + 1, sizeof(*list));
-		list[(*n)++] = (struct crl_entry){ .serial = e->serial, .at = e->revoked_at, .reason = e->reason };
+		list[(*n)++] = (struct crl_entry){ .serial = e.serial, .at = e.revoked_at, .reason = e.reason };
 	}
 	return list;
 }
@@ -66,15 +69,13 @@ make_crl(struct making *m, const char *serial, X509 *issuer, EVP_PKEY *key, int6
 	struct crl_spec s = { .issuer = issuer, .key = key, .number = m->number, .this_update = m->now - CA_BACKDATE_S,
 		.next_update = m->now + lifetime_s };
 	struct crl_entry *entries = revoked_by(m->ca, serial, m->now, &s.n);
-	X509_CRL *crl;
-	char *pem = NULL;
+	char *pem;
 
 	s.entries = entries;
-	crl = crl_make(&s);
-	if (crl == NULL || (pem = crl_to_pem(crl)) == NULL)
+	pem = crl_make(&s);
+	if (pem == NULL)
 		errs_add(m->errs, m->ca->store.ca, 0, "cannot make a CRL");
 	m->revoked += s.n;
-	X509_CRL_free(crl);
 	mem_free(entries);
 	return pem;
 }
@@ -200,7 +201,7 @@ ca_crl(struct ca *ca, const struct ca_crl_request *r, struct ca_crl_done *out, s
 
 /* The generation whose root signed this, or NULL: then no root's key is needed. */
 static struct ca_gen *
-signed_by_root(struct ca *ca, const struct ledger_entry *e)
+signed_by_root(struct ca *ca, const struct ca_entry *e)
 {
 	for (int i = 0; i < 2; i++)
 		if (ca->gen[i].number && strcmp(e->kind, "root") != 0 && strcmp(e->issuer, ca->gen[i].root_serial) == 0)
@@ -208,23 +209,20 @@ signed_by_root(struct ca *ca, const struct ledger_entry *e)
 	return NULL;
 }
 
-static const struct ledger_entry *
-revocable(struct ca *ca, const char *serial, int64_t now, struct errs *errs)
+static int
+revocable(struct ca *ca, const char *serial, int64_t now, struct ca_entry *e, struct errs *errs)
 {
-	struct ca_entry found;
-	const struct ledger_entry *e = ca_find(ca, serial, now, &found) == 0 ? ledger_find(ca->ledger, found.serial) : NULL;
-
-	if (e == NULL)
+	if (ca_find(ca, serial, now, e) != 0)
 		errs_add(errs, NULL, 0, "cannot revoke %s: this CA never issued it", serial);
 	else if (strcmp(e->kind, "root") == 0)
 		errs_add(errs, NULL, 0, "cannot revoke %s: no list can take a root's word against itself; \"gwctl pki rotate-ca\" replaces it", serial);
-	else if (!e->reason && e->not_after < now)
+	else if (e->state == CA_EXPIRED)
 		errs_add(errs, NULL, 0, "cannot revoke %s: it has ended", serial);
 	else if (strcmp(e->kind, "gateway") && strcmp(e->kind, "workload") && signed_by_root(ca, e) == NULL)
 		errs_add(errs, NULL, 0, "cannot revoke %s: its root is out of the bundle, and trusted no more", serial);
 	else
-		return e;
-	return NULL;
+		return 0;
+	return -1;
 }
 
 int
@@ -242,15 +240,15 @@ ca_revoke(struct ca *ca, const char *const *serials, size_t n, const char *reaso
 	}
 	buf_init(&lines, 0);
 	for (size_t i = 0; i < n; i++) {
-		const struct ledger_entry *e = revocable(ca, serials[i], now, errs);
-		struct ca_gen *g = e ? signed_by_root(ca, e) : NULL;
+		struct ca_entry e;
+		struct ca_gen *g;
 
-		if (e == NULL)
+		if (revocable(ca, serials[i], now, &e, errs) != 0)
 			goto out;
-		if (g)
+		if ((g = signed_by_root(ca, &e)) != NULL)
 			roots[g - ca->gen] = g;
-		if (e->reason == NULL)
-			ledger_put_revoked(&lines, e->serial, now, spelt);
+		if (e.reason == NULL)
+			ledger_put_revoked(&lines, e.serial, now, spelt);
 	}
 	for (int i = 0; i < 2; i++) {
 		/* Before anything is changed. */

@@ -34,12 +34,12 @@ take_effect(struct ca *ca, const struct store_state *st, struct errs *errs)
 /* -- status --------------------------------------------------------------------------------------------- */
 
 static void
-count(const struct ledger *l, const char *issuer, int64_t now, struct ca_rotation_status *out)
+count(struct ledger *l, const char *issuer, int64_t now, struct ca_rotation_status *out)
 {
-	for (size_t i = 0; i < ledger_n(l); i++) {
+	for (uint32_t i = 0, n = ledger_n(l); i < n; i++) {
 		struct ca_entry e;
 
-		ca_entry_of(l, ledger_at(l, i), now, &e);
+		ca_entry_of(l, i, now, &e);
 		if (strcmp(e.issuer, issuer) != 0 || e.state == CA_EXPIRED || e.state == CA_REVOKED)
 			continue;
 		out->live++;
@@ -48,7 +48,7 @@ count(const struct ledger *l, const char *issuer, int64_t now, struct ca_rotatio
 }
 
 static void
-status_of(const struct store_state *st, const struct ca_gen *current, const struct ca_gen *other, const struct ledger *l, int64_t now,
+status_of(const struct store_state *st, const struct ca_gen *current, const struct ca_gen *other, struct ledger *l, int64_t now,
     struct ca_rotation_status *out)
 {
 	const struct ca_gen *old = st->next ? current : other, *new = st->next ? other : current;

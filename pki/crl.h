@@ -25,8 +25,7 @@ struct crl_spec {
 	const struct crl_entry *entries;
 	size_t n;
 };
-X509_CRL *crl_make(const struct crl_spec *s);   /* NULL when OpenSSL refuses */
-char *crl_to_pem(X509_CRL *crl);                /* mem_free() */
+char *crl_make(const struct crl_spec *s);       /* PEM, mem_free(); NULL when OpenSSL refuses */
 /* Exactly one, or NULL. */
 X509_CRL *crl_from_pem(const char *pem);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What was read stays where it was read to, in chunks that never move; lines are cut into fields in place. Entries are an array, beside it a
- * hash table of their numbers by serial. Serials are ours and random: a piece of one is its hash.
+ * The file is mapped, lines stay where they are: an entry is where its line begins, and who comes before and after it. A hash table has their
+ * numbers by serial, with a piece of the hash beside, so that looking one up reads one line. Serials are ours and random: pieces of them are the hash.
  */
 #include "pki/ledger.h"
 
@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -17,47 +18,82 @@
 
 #define LINE_MAX_OCTETS 32768
 #define INDEX_MAX (INT64_C(1) << 31)
-#define FIELDS 10
+#define SERIAL_AT 7                /* behind "issued\t" */
+#define KIND_AT (SERIAL_AT + LEDGER_SERIAL_LEN + 1)
+#define TIME_LEN 20
 
-struct chunk {
-	struct chunk *next;
+struct note {
+	uint32_t at;               /* where its line begins */
+	uint32_t revoked;          /* the same of its revocation; LEDGER_NONE: not revoked */
+	uint32_t predecessor, successor;
+};
+
+struct slot {
+	uint32_t tag;
+	uint32_t entry;            /* number + 1; 0: free */
+};
+
+struct arena {
+	struct arena *next;
+	size_t used, size;
 	char text[];
 };
 
 struct ledger {
 	char *path;
-	struct chunk *chunks;
-	struct ledger_entry *entries;
+	const char *map;           /* of "mapped" octets */
+	size_t mapped;
+	struct note *notes;
 	size_t n, cap;
-	uint32_t *slots;         /* entry number + 1; 0: free */
-	size_t nslots;           /* a power of two, at least twice n */
+	struct slot *slots;
+	size_t nslots;             /* a power of two, at least twice n */
+	struct arena *arena;       /* what ledger_get() gave out */
 	uint64_t crl_number;
+	/* What was found good last: most lines have the same issuer, and a date that another one has. */
+	char good_issuer[LEDGER_SERIAL_LEN], good_date[2][10];
 	unsigned lines;
-	off_t read;              /* octets, whole lines */
+	off_t read;                /* octets, whole lines */
 	dev_t dev;
 	ino_t ino;
 };
 
 /* -- the table ------------------------------------------------------------------------------------ */
 
-static size_t
-slot_of(const struct ledger *l, const char *serial)
+static uint64_t
+hash_of(const char *serial)
 {
 	uint64_t a, b;
 
 	memcpy(&a, serial + 8, 8);
 	memcpy(&b, serial + 24, 8);
-	return (size_t)(((a * UINT64_C(0x9e3779b97f4a7c15)) ^ (b * UINT64_C(0xc2b2ae3d27d4eb4f))) >> 32) & (l->nslots - 1);
+	a = a * UINT64_C(0x9e3779b97f4a7c15) ^ b * UINT64_C(0xc2b2ae3d27d4eb4f);
+	return a ^ a >> 32;
 }
 
-static uint32_t *
+static const char *
+serial_of(const struct ledger *l, uint32_t i)
+{
+	return l->map + l->notes[i].at + SERIAL_AT;
+}
+
+/* The slot where it is, or where it belongs. */
+static struct slot *
 slot_for(const struct ledger *l, const char *serial)
 {
-	size_t i = slot_of(l, serial);
+	uint64_t hash = hash_of(serial);
+	uint32_t tag = (uint32_t)(hash >> 32);
+	size_t i = (size_t)hash & (l->nslots - 1);
 
-	while (l->slots[i] && memcmp(l->entries[l->slots[i] - 1].serial, serial, LEDGER_SERIAL_LEN) != 0)
+	while (l->slots[i].entry && (l->slots[i].tag != tag || memcmp(serial_of(l, l->slots[i].entry - 1), serial, LEDGER_SERIAL_LEN) != 0))
 		i = (i + 1) & (l->nslots - 1);
 	return &l->slots[i];
+}
+
+static void
+take_slot(struct slot *s, const char *serial, uint32_t entry)
+{
+	s->tag = (uint32_t)(hash_of(serial) >> 32);
+	s->entry = entry + 1;
 }
 
 static void
@@ -65,6 +101,7 @@ make_room(struct ledger *l, size_t entries)
 {
 	size_t want = l->nslots ? l->nslots : 256;
 
+	mem_grow(&l->notes, &l->cap, entries, sizeof(*l->notes));
 	while (want < 2 * entries)
 		want *= 2;
 	if (want == l->nslots)
@@ -73,7 +110,7 @@ make_room(struct ledger *l, size_t entries)
 	l->nslots = want;
 	l->slots = mem_array(want, sizeof(*l->slots));
 	for (size_t i = 0; i < l->n; i++)
-		*slot_for(l, l->entries[i].serial) = (uint32_t)i + 1;
+		take_slot(slot_for(l, serial_of(l, (uint32_t)i)), serial_of(l, (uint32_t)i), (uint32_t)i);
 }
 
 /* -- a line --------------------------------------------------------------------------------------- */
@@ -91,14 +128,14 @@ number_of(const char *p, size_t digits)
 	return v;
 }
 
-/* "2026-11-20T09:00:00Z"; the C library's parser is ten times as slow. */
+/* "2026-11-20T09:00:00Z", of TIME_LEN octets; the C library's parser is ten times as slow. */
 static int
 parse_time(int64_t *out, const char *s)
 {
 	int y, m, d, h, mi, sec;
 	int64_t era, doe;
 
-	if (strlen(s) != 20 || s[4] != '-' || s[7] != '-' || s[10] != 'T' || s[13] != ':' || s[16] != ':' || s[19] != 'Z')
+	if (s[4] != '-' || s[7] != '-' || s[10] != 'T' || s[13] != ':' || s[16] != ':' || s[19] != 'Z')
 		return -1;
 	y = number_of(s, 4);
 	m = number_of(s + 5, 2);
@@ -117,89 +154,165 @@ parse_time(int64_t *out, const char *s)
 }
 
 static bool
-is_serial(const char *s, size_t n)
+is_serial(const char *s)
 {
-	if (n != LEDGER_SERIAL_LEN)
+	static const uint8_t hex[256] = { ['0'] = 1, ['1'] = 1, ['2'] = 1, ['3'] = 1, ['4'] = 1, ['5'] = 1, ['6'] = 1, ['7'] = 1, ['8'] = 1, ['9'] = 1,
+		['a'] = 1, ['b'] = 1, ['c'] = 1, ['d'] = 1, ['e'] = 1, ['f'] = 1 };
+	unsigned good = 1;
+
+	for (size_t i = 0; i < LEDGER_SERIAL_LEN; i++)
+		good &= hex[(uint8_t)s[i]];
+	return good;
+}
+
+/* Is it a date? good: one whose day was. */
+static bool
+is_time(const char *s, char good[10])
+{
+	int64_t t;
+
+	if (memcmp(s, good, 10) == 0 && s[10] == 'T' && s[13] == ':' && s[16] == ':' && s[19] == 'Z' && (unsigned)number_of(s + 11, 2) < 24 &&
+	    (unsigned)number_of(s + 14, 2) < 60 && (unsigned)number_of(s + 17, 2) <= 60)
+		return true;
+	if (parse_time(&t, s) != 0)
 		return false;
-	for (size_t i = 0; i < n; i++)
-		if (!((s[i] >= '0' && s[i] <= '9') || (s[i] >= 'a' && s[i] <= 'f')))
-			return false;
+	memcpy(good, s, 10);
 	return true;
 }
 
-static const char *
-take_issued(struct ledger *l, char *const *f, const size_t *len)
-{
-	struct ledger_entry e = { .serial = f[1], .kind = f[2], .id = f[5], .issuer = f[6], .how = f[7], .predecessor = f[8], .dns = f[9],
-		.successor = LEDGER_NONE };
-	uint32_t *slot, *before;
+/* A line in fields. */
+#define FIELDS 10
+struct fields {
+	const char *p[FIELDS];
+	size_t len[FIELDS], n;
+};
 
-	if (!is_serial(f[1], len[1]) || !is_serial(f[6], len[6]))
-		return "a serial number that is not forty hexadecimal digits";
-	if (parse_time(&e.not_before, f[3]) != 0 || parse_time(&e.not_after, f[4]) != 0)
-		return "a date that is none";
-	if (len[2] == 0 || len[5] == 0 || len[7] == 0)
-		return "an empty field";
-	if (!strcmp(e.predecessor, "-"))
-		e.predecessor = NULL;
-	else if (!is_serial(f[8], len[8]))
-		return "a serial number that is not forty hexadecimal digits";
-	if (!strcmp(e.dns, "-"))
-		e.dns = "";
-	make_room(l, l->n + 1);
-	slot = slot_for(l, e.serial);
-	if (*slot)
-		return "a serial number that was given before";
-	if (e.predecessor) {
-		before = slot_for(l, e.predecessor);
-		if (*before == 0)
-			return "the successor of a certificate that was never issued";
-		l->entries[*before - 1].successor = (uint32_t)l->n;
+static const char *
+split(struct fields *f, const char *line, const char *end)
+{
+	const char *p = line, *tab;
+
+	for (f->n = 0;; p = tab + 1) {
+		if (f->n == FIELDS)
+			return "too many fields";
+		tab = memchr(p, '\t', (size_t)(end - p));
+		f->p[f->n] = p;
+		f->len[f->n++] = (size_t)((tab ? tab : end) - p);
+		if (tab == NULL)
+			return NULL;
 	}
-	mem_grow(&l->entries, &l->cap, l->n + 1, sizeof(*l->entries));
-	l->entries[l->n++] = e;
-	*slot = (uint32_t)l->n;
+}
+
+/* The same for a line as we write it, most of whose fields have a fixed width. false: look closer. */
+static bool
+split_issued(struct fields *f, const char *line, const char *end)
+{
+	static const size_t width[FIELDS] = { SERIAL_AT - 1, LEDGER_SERIAL_LEN, 0, TIME_LEN, TIME_LEN, 0, LEDGER_SERIAL_LEN, 0, 0, 0 };
+	const char *p = line;
+
+	if (end - line < 160)
+		return false;
+	for (size_t i = 0; i < FIELDS - 1; i++) {
+		const char *tab = width[i] ? p + width[i] : memchr(p, '\t', (size_t)(end - p));
+
+		if (tab == NULL || tab >= end || *tab != '\t')
+			return false;
+		f->p[i] = p;
+		f->len[i] = (size_t)(tab - p);
+		p = tab + 1;
+	}
+	f->p[9] = p;
+	f->len[9] = (size_t)(end - p);
+	f->n = FIELDS;
+	/* A tab inside a field of fixed width is no hex digit and no part of a date; one in the last is looked for. */
+	return memchr(p, '\t', f->len[9]) == NULL;
+}
+
+static bool
+field_is(const struct fields *f, size_t i, const char *text)
+{
+	return f->len[i] == strlen(text) && memcmp(f->p[i], text, f->len[i]) == 0;
+}
+
+static bool
+serial_field(const struct fields *f, size_t i)
+{
+	return f->len[i] == LEDGER_SERIAL_LEN && is_serial(f->p[i]);
+}
+
+static const char *
+take_issued(struct ledger *l, const struct fields *f)
+{
+	uint32_t before = LEDGER_NONE;
+	struct slot *slot;
+
+	if (f->n != 10)
+		return "not ten fields";
+	if (!serial_field(f, 1) || f->len[6] != LEDGER_SERIAL_LEN ||
+	    (memcmp(f->p[6], l->good_issuer, LEDGER_SERIAL_LEN) != 0 && !is_serial(f->p[6])))
+		return "a serial number that is not forty hexadecimal digits";
+	memcpy(l->good_issuer, f->p[6], LEDGER_SERIAL_LEN);
+	if (f->len[3] != TIME_LEN || f->len[4] != TIME_LEN || !is_time(f->p[3], l->good_date[0]) || !is_time(f->p[4], l->good_date[1]))
+		return "a date that is none";
+	if (f->len[2] == 0 || f->len[5] == 0 || f->len[7] == 0)
+		return "an empty field";
+	make_room(l, l->n + 1);
+	if (!field_is(f, 8, "-")) {
+		if (!serial_field(f, 8))
+			return "a serial number that is not forty hexadecimal digits";
+		before = ledger_find(l, f->p[8]);
+		if (before == LEDGER_NONE)
+			return "the successor of a certificate that was never issued";
+	}
+	slot = slot_for(l, f->p[1]);
+	if (slot->entry)
+		return "a serial number that was given before";
+	if (before != LEDGER_NONE)
+		l->notes[before].successor = (uint32_t)l->n;
+	l->notes[l->n] = (struct note){ .at = (uint32_t)(f->p[0] - l->map), .revoked = LEDGER_NONE, .predecessor = before, .successor = LEDGER_NONE };
+	take_slot(slot, f->p[1], (uint32_t)l->n);
+	l->n++;
 	return NULL;
 }
 
 static const char *
-take_revoked(struct ledger *l, char *const *f, const size_t *len)
+take_revoked(struct ledger *l, const struct fields *f)
 {
-	struct ledger_entry *e;
-	uint32_t *slot;
+	uint32_t i;
 	int64_t at;
 
-	if (!is_serial(f[1], len[1]))
+	if (f->n != 4)
+		return "not four fields";
+	if (!serial_field(f, 1))
 		return "a serial number that is not forty hexadecimal digits";
-	if (parse_time(&at, f[2]) != 0)
+	if (f->len[2] != TIME_LEN || parse_time(&at, f->p[2]) != 0)
 		return "a date that is none";
-	if (len[3] == 0)
+	if (f->len[3] == 0)
 		return "an empty field";
-	slot = l->nslots ? slot_for(l, f[1]) : NULL;
-	if (slot == NULL || *slot == 0)
+	i = ledger_find(l, f->p[1]);
+	if (i == LEDGER_NONE)
 		return "a revocation of what was never issued";
-	e = &l->entries[*slot - 1];
-	if (e->reason == NULL) {
-		e->revoked_at = at;
-		e->reason = f[3];
-	}
+	if (l->notes[i].revoked == LEDGER_NONE)
+		l->notes[i].revoked = (uint32_t)(f->p[0] - l->map);
 	return NULL;
 }
 
 static const char *
-take_crl(struct ledger *l, char *const *f, const size_t *len)
+take_crl(struct ledger *l, const struct fields *f)
 {
 	uint64_t n = 0;
 	int64_t at;
 
-	if (parse_time(&at, f[2]) != 0)
+	if (f->n != 3)
+		return "not three fields";
+	if (f->len[2] != TIME_LEN || parse_time(&at, f->p[2]) != 0)
 		return "a date that is none";
-	if (len[1] == 0 || len[1] > 19)
+	if (f->len[1] == 0 || f->len[1] > 18)
 		return "a CRL number that is none";
-	for (const char *c = f[1]; *c; c++) {
-		if (*c < '0' || *c > '9')
+	for (size_t i = 0; i < f->len[1]; i++) {
+		if (f->p[1][i] < '0' || f->p[1][i] > '9')
 			return "a CRL number that is none";
-		n = 10 * n + (uint64_t)(*c - '0');
+		n = 10 * n + (uint64_t)(f->p[1][i] - '0');
 	}
 	if (n > l->crl_number)
 		l->crl_number = n;
@@ -208,95 +321,80 @@ take_crl(struct ledger *l, char *const *f, const size_t *len)
 
 /* line .. end, where the newline is. */
 static const char *
-take_line(struct ledger *l, char *line, char *end)
+take_line(struct ledger *l, const char *line, const char *end)
 {
-	char *f[FIELDS];
-	size_t len[FIELDS], n = 0;
+	const char *fault;
+	struct fields f;
 
 	if (end - line > LINE_MAX_OCTETS)
 		return "a line that is too long";
-	for (char *p = line;; n++) {
-		char *tab = memchr(p, '\t', (size_t)(end - p)), *stop = tab ? tab : end;
-
-		if (n == FIELDS)
-			return "too many fields";
-		f[n] = p;
-		len[n] = (size_t)(stop - p);
-		*stop = 0;
-		if (strlen(p) != len[n])
-			return "a NUL";
-		if (tab == NULL)
-			break;
-		p = tab + 1;
-	}
-	n++;
-	if (!strcmp(f[0], "issued"))
-		return n == 10 ? take_issued(l, f, len) : "not ten fields";
-	if (!strcmp(f[0], "revoked"))
-		return n == 4 ? take_revoked(l, f, len) : "not four fields";
-	if (!strcmp(f[0], "crl"))
-		return n == 3 ? take_crl(l, f, len) : "not three fields";
-	return "neither \"issued\" nor \"revoked\" nor \"crl\"";
+	if (end - line > 7 && memcmp(line, "issued\t", 7) == 0 && split_issued(&f, line, end))
+		return take_issued(l, &f);
+	fault = split(&f, line, end);
+	if (fault)
+		return fault;
+	return field_is(&f, 0, "issued") ? take_issued(l, &f) : field_is(&f, 0, "revoked") ? take_revoked(l, &f) :
+	    field_is(&f, 0, "crl") ? take_crl(l, &f) : "neither \"issued\" nor \"revoked\" nor \"crl\"";
 }
 
 /* -- reading -------------------------------------------------------------------------------------- */
 
 static void
+forget_texts(struct ledger *l)
+{
+	while (l->arena) {
+		struct arena *next = l->arena->next;
+
+		mem_free(l->arena);
+		l->arena = next;
+	}
+}
+
+static void
 forget(struct ledger *l)
 {
-	while (l->chunks) {
-		struct chunk *next = l->chunks->next;
-
-		mem_free(l->chunks);
-		l->chunks = next;
-	}
-	mem_free(l->entries);
+	forget_texts(l);
+	if (l->map)
+		munmap((void *)l->map, l->mapped);
+	mem_free(l->notes);
 	mem_free(l->slots);
 	*l = (struct ledger){ .path = l->path };
 }
 
-static int
-read_from(int fd, char *to, size_t n, off_t at)
-{
-	while (n > 0) {
-		ssize_t got = pread(fd, to, n, at);
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got <= 0) {
-			errno = got < 0 ? errno : EIO;
-			return -1;
-		}
-		to += got;
-		at += got;
-		n -= (size_t)got;
-	}
-	return 0;
-}
-
 /* What is behind l->read, as far as whole lines go. */
 static int
-take_rest(struct ledger *l, int fd, off_t size, struct errs *errs)
+take_rest(struct ledger *l, int fd, size_t size, struct errs *errs)
 {
-	size_t n = (size_t)(size - l->read), before = errs->errors;
-	struct chunk *c = mem_alloc(sizeof(*c) + n);
-	char *p = c->text, *end = p + n, *newline;
+	size_t before = errs->errors;
+	const char *p, *end, *newline;
+	bool nul;
+	void *map = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
 
-	c->next = l->chunks;
-	l->chunks = c;
-	if (read_from(fd, c->text, n, l->read) != 0) {
+	if (map == MAP_FAILED) {
 		errs_add(errs, l->path, 0, "%s", strerror(errno));
 		return -1;
 	}
-	make_room(l, l->n + n / 160);
+	if (l->map)
+		munmap((void *)l->map, l->mapped);
+	l->map = map;
+	l->mapped = size;
+	make_room(l, l->n + (size - (size_t)l->read) / 160);
+	p = l->map + l->read;
+	end = l->map + size;
+	/* Nobody writes a NUL; where a crash left blocks that were never written, there are many. */
+	nul = memchr(p, 0, (size_t)(end - p)) != NULL;
 	for (; p < end && (newline = memchr(p, '\n', (size_t)(end - p))) != NULL; p = newline + 1) {
 		const char *fault;
 
+		/* The next line's place in the table, which is too large for the nearer caches. */
+		if (end - newline > KIND_AT)
+			__builtin_prefetch(&l->slots[(size_t)hash_of(newline + 1 + SERIAL_AT) & (l->nslots - 1)]);
+		fault = nul && memchr(p, 0, (size_t)(newline - p)) ? "a NUL" : take_line(l, p, newline);
 		l->lines++;
-		if ((fault = take_line(l, p, newline)) != NULL)
+		if (fault)
 			errs_add(errs, l->path, l->lines, "%s", fault);
 	}
-	l->read += p - c->text;
+	l->read = p - l->map;
 	return errs->errors == before ? 0 : -1;
 }
 
@@ -306,11 +404,12 @@ ledger_refresh(struct ledger *l, struct errs *errs)
 	int fd = open(l->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK), rc = -1;
 	struct stat st;
 
+	forget_texts(l);
 	if (fd < 0 || fstat(fd, &st) != 0) {
 		errs_add(errs, l->path, 0, "%s; without it nobody knows what this CA issued and revoked: restore it from a backup", strerror(errno));
 		goto out;
 	}
-	if (!S_ISREG(st.st_mode) || st.st_size > INDEX_MAX) {
+	if (!S_ISREG(st.st_mode) || st.st_size >= INDEX_MAX) {
 		errs_add(errs, l->path, 0, "%s", S_ISREG(st.st_mode) ? "too large" : "not a regular file");
 		goto out;
 	}
@@ -319,7 +418,7 @@ ledger_refresh(struct ledger *l, struct errs *errs)
 		l->ino = st.st_ino;
 		l->dev = st.st_dev;
 	}
-	rc = st.st_size > l->read ? take_rest(l, fd, st.st_size, errs) : 0;
+	rc = st.st_size > l->read ? take_rest(l, fd, (size_t)st.st_size, errs) : 0;
 out:
 	if (fd >= 0)
 		close(fd);
@@ -333,7 +432,7 @@ ledger_open(const char *path, struct errs *errs)
 
 	l->path = mem_strdup(path);
 	/* Damaged lines are the caller's to judge; without a file there is nothing to judge. */
-	if (ledger_refresh(l, errs) != 0 && l->chunks == NULL) {
+	if (ledger_refresh(l, errs) != 0 && l->map == NULL) {
 		ledger_close(l);
 		return NULL;
 	}
@@ -350,33 +449,103 @@ ledger_close(struct ledger *l)
 	mem_free(l);
 }
 
-size_t
+/* -- asking --------------------------------------------------------------------------------------- */
+
+uint32_t
 ledger_n(const struct ledger *l)
 {
-	return l->n;
+	return (uint32_t)l->n;
 }
 
-const struct ledger_entry *
-ledger_at(const struct ledger *l, size_t i)
-{
-	return &l->entries[i];
-}
-
-const struct ledger_entry *
+uint32_t
 ledger_find(const struct ledger *l, const char *serial)
 {
-	uint32_t *slot;
+	const struct slot *s = l->nslots ? slot_for(l, serial) : NULL;
 
-	if (l->nslots == 0 || !is_serial(serial, strlen(serial)))
-		return NULL;
-	slot = slot_for(l, serial);
-	return *slot ? &l->entries[*slot - 1] : NULL;
+	return s && s->entry ? s->entry - 1 : LEDGER_NONE;
+}
+
+bool
+ledger_is_revoked(const struct ledger *l, uint32_t i)
+{
+	return l->notes[i].revoked != LEDGER_NONE;
+}
+
+bool
+ledger_has_id(const struct ledger *l, uint32_t i, const char *id)
+{
+	/* Only the kind's width varies before it. */
+	const char *kind = l->map + l->notes[i].at + KIND_AT, *tab = memchr(kind, '\t', LINE_MAX_OCTETS), *at = tab + 1 + 2 * (TIME_LEN + 1);
+	size_t n = strlen(id);
+
+	return (size_t)(l->map + l->read - at) > n && memcmp(at, id, n) == 0 && at[n] == '\t';
+}
+
+uint32_t
+ledger_predecessor(const struct ledger *l, uint32_t i)
+{
+	return l->notes[i].predecessor;
+}
+
+uint32_t
+ledger_successor(const struct ledger *l, uint32_t i)
+{
+	return l->notes[i].successor;
 }
 
 uint64_t
 ledger_crl_number(const struct ledger *l)
 {
 	return l->crl_number;
+}
+
+static const char *
+keep(struct ledger *l, const char *p, size_t n)
+{
+	struct arena *a = l->arena;
+	char *out;
+
+	if (a == NULL || a->size - a->used < n + 1) {
+		size_t size = n + 1 > 65536 ? n + 1 : 65536;
+
+		a = mem_alloc(sizeof(*a) + size);
+		*a = (struct arena){ .next = l->arena, .size = size };
+		l->arena = a;
+	}
+	out = a->text + a->used;
+	memcpy(out, p, n);
+	out[n] = 0;
+	a->used += n + 1;
+	return out;
+}
+
+/* Of a line that was taken: it has what it must have. */
+static void
+split_again(const struct ledger *l, uint32_t at, struct fields *f)
+{
+	const char *line = l->map + at;
+
+	split(f, line, memchr(line, '\n', (size_t)(l->map + l->read - line)));
+}
+
+void
+ledger_get(struct ledger *l, uint32_t i, struct ledger_entry *out)
+{
+	const struct note *note = &l->notes[i];
+	struct fields f;
+
+	split_again(l, note->at, &f);
+	*out = (struct ledger_entry){ .serial = keep(l, f.p[1], f.len[1]), .kind = keep(l, f.p[2], f.len[2]), .id = keep(l, f.p[5], f.len[5]),
+		.issuer = keep(l, f.p[6], f.len[6]), .how = keep(l, f.p[7], f.len[7]) };
+	out->predecessor = note->predecessor == LEDGER_NONE ? NULL : keep(l, f.p[8], f.len[8]);
+	out->dns = field_is(&f, 9, "-") ? "" : keep(l, f.p[9], f.len[9]);
+	parse_time(&out->not_before, f.p[3]);
+	parse_time(&out->not_after, f.p[4]);
+	if (note->revoked != LEDGER_NONE) {
+		split_again(l, note->revoked, &f);
+		parse_time(&out->revoked_at, f.p[2]);
+		out->reason = keep(l, f.p[3], f.len[3]);
+	}
 }
 
 /* -- writing -------------------------------------------------------------------------------------- */

@@ -6,7 +6,8 @@
  *     revoked  SERIAL WHEN REASON
  *     crl      NUMBER WHEN                                                the last number given to a CRL
  *
- * Read whole (100,000 lines take some ten milliseconds) and looked up in memory. One that was read can be refreshed: only what is new is read.
+ * Read whole: a line is checked, noted by serial number and left where it is; what it says is taken apart when somebody asks. 100,000 lines take
+ * some ten milliseconds. One that was read can be refreshed: only what is new is looked at.
  */
 #ifndef PKI_LEDGER_H
 #define PKI_LEDGER_H
@@ -28,7 +29,6 @@ struct ledger_entry {
 	int64_t not_before, not_after; /* seconds since the epoch */
 	int64_t revoked_at;
 	const char *reason;        /* NULL: not revoked */
-	uint32_t successor;        /* the last one that names this as its predecessor, or LEDGER_NONE */
 };
 
 struct ledger;
@@ -38,11 +38,18 @@ struct ledger;
  */
 struct ledger *ledger_open(const char *path, struct errs *errs);
 void ledger_close(struct ledger *l);      /* NULL is a no-op */
-/* What was added meanwhile; pointers into the ledger stay good unless the file was replaced. 0, or -1 with faults. */
+/* What was added meanwhile. Numbers of entries stay good unless the file was replaced. 0, or -1 with faults. */
 int ledger_refresh(struct ledger *l, struct errs *errs);
-size_t ledger_n(const struct ledger *l);
-const struct ledger_entry *ledger_at(const struct ledger *l, size_t i);    /* in the order of issuing; good until the next refresh */
-const struct ledger_entry *ledger_find(const struct ledger *l, const char *serial); /* NULL: never issued */
+
+/* Entries by number, in the order of issuing. */
+uint32_t ledger_n(const struct ledger *l);
+uint32_t ledger_find(const struct ledger *l, const char *serial);   /* LEDGER_NONE: never issued */
+bool ledger_is_revoked(const struct ledger *l, uint32_t i);
+bool ledger_has_id(const struct ledger *l, uint32_t i, const char *id);
+uint32_t ledger_predecessor(const struct ledger *l, uint32_t i);    /* or LEDGER_NONE */
+uint32_t ledger_successor(const struct ledger *l, uint32_t i);      /* the last one that names this as its predecessor, or LEDGER_NONE */
+/* All that is known of one. Its texts are the ledger's, and live until it is refreshed, added to or closed. */
+void ledger_get(struct ledger *l, uint32_t i, struct ledger_entry *out);
 uint64_t ledger_crl_number(const struct ledger *l); /* the last one given; 0: none */
 
 /* Lines, for ledger_append(). */

@@ -252,11 +252,11 @@ write_like_before(const char *path, mode_t mode, const char *text)
 int
 pkifile_replace_pair(const char *first, mode_t first_mode, const char *first_text, const char *second, mode_t second_mode, const char *second_text)
 {
-	char *a = write_like_before(first, first_mode, first_text), *b = a ? write_like_before(second, second_mode, second_text) : NULL;
-	char *dir = pkifile_dirname(first), *dir2 = pkifile_dirname(second);
-	int err = a && b ? 0 : errno;
+	char *a = write_like_before(first, first_mode, first_text), *b = a && second ? write_like_before(second, second_mode, second_text) : NULL;
+	char *dir = pkifile_dirname(first), *dir2 = second ? pkifile_dirname(second) : NULL;
+	int err = a && (b || second == NULL) ? 0 : errno;
 
-	if (err == 0 && (rename(a, first) != 0 || rename(b, second) != 0 || pkifile_sync_dir(dir) != 0 || pkifile_sync_dir(dir2) != 0))
+	if (err == 0 && (rename(a, first) != 0 || (b && rename(b, second) != 0) || pkifile_sync_dir(dir) != 0 || (b && pkifile_sync_dir(dir2) != 0)))
 		err = errno;
 	if (err && a)
 		unlink(a);

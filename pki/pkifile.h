@@ -26,7 +26,10 @@ struct pkifile_owner {
 };
 int pkifile_write_new_as(const char *path, mode_t mode, const void *p, size_t n, const struct pkifile_owner *owner);
 int pkifile_replace_as(const char *path, mode_t mode, const void *p, size_t n, const struct pkifile_owner *owner);
-/* Two files that belong together, both replaced with the rights and owners that they had (or, when new, these modes), in this order and at once: whatever can fail was done before. */
+/*
+ * Two files that belong together (second NULL: one), replaced with the rights and owners that they had or, when new, these modes; in this order and at
+ * once: whatever is likely to fail was done before. 0, or -1 with errno.
+ */
 int pkifile_replace_pair(const char *first, mode_t first_mode, const char *first_text, const char *second, mode_t second_mode, const char *second_text);
 /* Make what happened to directory entries last. */
 int pkifile_sync_dir(const char *dir);
