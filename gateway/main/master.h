@@ -132,6 +132,8 @@ struct master {
 	int new_key[MASTER_KEYS];    /* private keys that the keys role made for a renewal, sealed; -1 */
 	uint64_t crl_ms;             /* when a CRL was last written, and whose */
 	char crl_domain[256];
+	bool crl_waits;              /* a later one of the same domain, crl_fd, is written when its time has come */
+	int crl_fd;
 	uint64_t expiry_ms;          /* when our certificates' ends are looked at next; 0: not yet set */
 	struct ring *ring;           /* producer 0; NULL before the first config */
 	int ring_fd;

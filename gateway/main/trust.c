@@ -129,11 +129,32 @@ changed(struct watch *w, uint64_t now)
 	return any && settled;
 }
 
+static void
+keep_crl(struct master *m, const char *domain, int fd)
+{
+	if (state_put_crl(m->keep, domain, fd) < 0)
+		log_error("the CRL of %s cannot be kept in %s: %m; after a restart it is fetched again", domain, m->current->config->state_dir);
+}
+
+static void
+keep_waiting_crl(struct master *m)
+{
+	if (!m->crl_waits)
+		return;
+	m->crl_waits = false;
+	keep_crl(m, m->crl_domain, m->crl_fd);
+	close(m->crl_fd);
+}
+
 uint64_t
 trust_tick(struct master *m, uint64_t now)
 {
 	struct watch *w = m->watch;
 
+	if (m->crl_waits && (m->state != MASTER_RUNNING || now - m->crl_ms >= CRL_EVERY_MS)) {
+		keep_waiting_crl(m);
+		m->crl_ms = now;
+	}
 	if (!w || !m->current || m->state != MASTER_RUNNING)
 		return 0;
 	if (now < w->next_ms)
@@ -333,9 +354,14 @@ on_new_crl(struct master *m, struct child *from, struct ipc_msg *msg)
 		if (c->role == ROLE_WORKER && c != from)
 			children_send(m, c, ROLE_MSG_CRL, 0, domain, msg->len, msg->fds, 1);
 	/* Each worker that got it over a link of its own says so: one of them is enough, the last content wins. */
-	if (m->keep && (strcmp(domain, m->crl_domain) != 0 || now - m->crl_ms >= CRL_EVERY_MS)) {
-		if (state_put_crl(m->keep, domain, msg->fds[0]) < 0)
-			log_error("the CRL of %s cannot be kept in %s: %m; after a restart it is fetched again", domain, m->current->config->state_dir);
+	if (m->keep && strcmp(domain, m->crl_domain) == 0 && now - m->crl_ms < CRL_EVERY_MS) {
+		if (m->crl_waits)
+			close(m->crl_fd);
+		m->crl_fd = fcntl(msg->fds[0], F_DUPFD_CLOEXEC, 0);
+		m->crl_waits = m->crl_fd >= 0;
+	} else if (m->keep) {
+		keep_waiting_crl(m);
+		keep_crl(m, domain, msg->fds[0]);
 		snprintf(m->crl_domain, sizeof(m->crl_domain), "%s", domain);
 		m->crl_ms = now;
 	}
