@@ -238,6 +238,7 @@ struct caller *identity_of(struct link *l, const struct leg_head *head, struct l
 {
 	struct link_env *env = &l->peer->set->env;
 	const struct h1_field *x = NULL;
+	static char id[SPIFFE_ID_MAX + 1];
 	struct claim q = { 0 };
 	struct caller *c;
 	const char *why;
@@ -275,8 +276,9 @@ struct caller *identity_of(struct link *l, const struct leg_head *head, struct l
 		remember(l, q.slot, c);
 	why = c && c->good_until < (int64_t)(loop_wall_us(env->loop) / 1000000) ? link_caller_refusal(l->peer->set, c) : NULL;
 	if (why) {
+		snprintf(id, sizeof(id), "%s", c->id); /* it may be gone with this reference */
 		call->refusal = why;
-		call->refusal_id = "";
+		call->refusal_id = id;
 		caller_unref(env->callers, c);
 		return NULL;
 	}
