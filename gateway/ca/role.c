@@ -39,7 +39,7 @@
 #define TURN 8                 /* requests of one channel before the next has its turn */
 #define REQUESTS_PER_S 50      /* of one worker */
 #define REFUSALS_PER_S 10      /* that are told why, and recorded each */
-#define RETRY_MS 5000          /* a CA that cannot be used is tried again */
+#define RETRY_MS 2000          /* a CA that cannot be used is tried again */
 #define SWEEP_MS 60000
 #define EVENT_ROOM 6144
 #define WAIT_MS 2000           /* for the other side to read */
