@@ -246,15 +246,19 @@ stress: check-deps
 	$(MAKEQ) SAN=address,undefined all
 	$(Q)B=build/san-address-undefined /usr/bin/python3 tests/fault/stress.py -s $(if $(filter command%,$(origin SECONDS)),$(SECONDS),40) $(if $(SEED),--seed $(SEED))
 
-# make bench [ROUNDS=3] [PEERS="sallyport nghttpx"] [WORK="c64 down1 handshake"]
+# make bench [ROUNDS=3] [PEERS="sallyport nghttpx"] [WORK="c64 down1 handshake peers100"]
 ROUNDS ?= 3
 bench: bench-deps
 	$(MAKEQ) all $(addprefix $(B)/tests/bench/,load origin handshake)
-ifneq ($(WORK),handshake)
-	$(Q)tests/bench/bench.sh -b $(B) -r $(ROUNDS) $(if $(PEERS),-p "$(PEERS)") $(if $(WORK),-w "$(filter-out handshake,$(WORK))")
+ifneq ($(if $(WORK),$(filter-out handshake peers100,$(WORK)),all),)
+	$(Q)tests/bench/bench.sh -b $(B) -r $(ROUNDS) $(if $(PEERS),-p "$(PEERS)") $(if $(WORK),-w "$(filter-out handshake peers100,$(WORK))")
 endif
-ifneq ($(if $(WORK),$(filter handshake,$(WORK)),yes),)
+ifneq ($(if $(WORK),$(filter handshake,$(WORK)),all),)
 	$(Q)tests/bench/handshake.sh -b $(B) -r $(ROUNDS)
+endif
+ifneq ($(if $(WORK),$(filter peers100,$(WORK)),all),)
+	$(Q)/usr/bin/python3 tests/bench/peers100.py -b $(B)
+	$(Q)/usr/bin/python3 tests/bench/peers100.py -b $(B) --far-dials
 endif
 $(B)/tests/bench/load $(B)/tests/bench/handshake: %: %.o
 	$(call say,LINK,$@)
