@@ -17,7 +17,8 @@
 #include "gateway/link/internal.h"
 
 #define TICK_MS 1000
-#define EVERY_MS 60000      /* asked again, with jitter */
+#define EVERY_MS 10000      /* asked again, with jitter */
+#define FUTILE_MS 60000     /* the same where content went over and told the other end nothing */
 #define HUNGRY_MS 5000      /* the same while a list is missing */
 #define BUSY_MS 1000        /* the far end had another request of ours to answer */
 #define TALK_MS 60000
@@ -356,17 +357,23 @@ static void answered(struct crl_talk *t)
 	struct buf in = t->in;
 	uint64_t now = loop_now(s->env.loop);
 	char *gateway = mem_strdup(f->gateway);
+	bool lacking = f->known && lacks(s, f->has), futile = lacking && t->out && t->status != 503;
+	size_t far = t->far;
 
 	if (t->status == 503)
 		f->due_ms = now + jitter(BUSY_MS);
-	else if (!t->out && f->known && lacks(s, f->has))
+	else if (lacking && !t->out)
 		f->due_ms = 0; /* now we know that it lacks ours: once more, with them */
 	else
 		f->due_ms = now + jitter(p->crl_hungry ? HUNGRY_MS : EVERY_MS);
 	buf_init(&t->in, 0);
 	talk_free(t, false);
-	if (in.len)
-		take(p, gateway, buf_cstr(&in), in.len);
+	if (in.len && take(p, gateway, buf_cstr(&in), in.len) <= 0)
+		futile = true;
+	/* The array may have moved, and the link, too. */
+	f = &p->far[far];
+	if (futile && f->due_ms > now)
+		f->due_ms = now + jitter(FUTILE_MS);
 	buf_fini(&in);
 	mem_free(gateway);
 	ask_next(p);
@@ -490,6 +497,8 @@ void link_crls_changed(struct link_set *s)
 	bool own = look_at_own(s);
 
 	for (size_t i = 0; i < s->npeers; i++) {
+		if (s->peers[i].cfg->removed)
+			continue;
 		if (own)
 			crl_ask_again(&s->peers[i]);
 		quarantine_look(&s->peers[i]);
