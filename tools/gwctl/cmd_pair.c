@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * gwctl pair: two domains come to know each other, by a file and a phone call. The work is in pki/pairfile.c and pki/pairing.c. Here: export and
- * show; cmd_pair_peers.c: accept, update, remove; cmd_pair_list.c: list.
+ * show; cmd_pair_peers.c: accept and update; cmd_pair_remove.c; cmd_pair_list.c.
  */
 #include "tools/gwctl/cmd_pair.h"
 
