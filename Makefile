@@ -132,6 +132,7 @@ $(foreach t,caller ids,$(eval $(call unit,link/test_$t,$(LINK_TEST_O),-lcrypto))
 $(eval $(call unit,link/test_dial,gateway/link/dial.o $(BASE_O),))
 $(eval $(call unit,link/test_crl,$(ZOO_O) $(addprefix gateway/, link/crl.o link/quarantine.o audit/event.o) $(PKI_O) $(BASE_O),-lcrypto))
 $(eval $(call unit,link/test_identity,$(ZOO_O) gateway/link/identity.o gateway/link/judge.o $(LINK_TEST_O),-lcrypto))
+$(eval $(call unit,link/test_standing,$(ZOO_O) $(addprefix gateway/link/, judge.o standing.o) $(LINK_TEST_O),-lcrypto))
 unit: $(addprefix $(B)/tests/unit/,$(UNIT))
 	$(Q)for t in $^; do $$t || exit 1; done
 

@@ -138,6 +138,113 @@ static void test_cancels(void **state)
 	caller_table_free(t);
 }
 
+/* ---- certificates of one principal ---- */
+
+static struct caller *of_cert(struct caller_table *t, const char *id, int64_t until, uint8_t content, bool server)
+{
+	struct svid_info info = { .not_after = until };
+	struct svid_der der = { &content, 1 };
+
+	snprintf(info.id, sizeof(info.id), "%s", id);
+	return caller_get_far(t, &info, &der, 1, -1, server);
+}
+
+static void test_newer(void **state)
+{
+	struct caller_table *t = caller_table_new();
+	struct caller *idle = of_cert(t, ID, 100, 1, false), *used = of_cert(t, ID, 100, 2, false), *n;
+
+	(void)state;
+	/* The same chain of a server is another. */
+	n = of_cert(t, ID, 100, 1, true);
+	assert_ptr_not_equal(n, idle);
+	caller_unref(t, n);
+	used->active = 1;
+	caller_unref(t, of_cert(t, ID "x", 900, 3, false)); /* another's */
+	caller_unref(t, of_cert(t, ID, 90, 4, false));      /* older */
+	caller_unref(t, of_cert(t, ID, 900, 5, true));      /* no caller */
+	assert_null(used->newer);
+	assert_int_equal(caller_table_count(t), 2);
+	n = of_cert(t, ID, 200, 6, false);
+	caller_unref(t, n);
+	assert_ptr_equal(used->newer, n);
+	assert_null(idle->newer);
+	assert_int_equal(caller_table_count(t), 3);
+	/* A later one takes its place, an earlier one does not. */
+	caller_unref(t, of_cert(t, ID, 300, 7, false));
+	caller_unref(t, of_cert(t, ID, 250, 8, false));
+	assert_int_equal(used->newer->not_after, 300);
+	assert_int_equal(caller_table_count(t), 3);
+	assert_ptr_equal(caller_best(t, ID, strlen(ID), 300, false), used->newer);
+	assert_null(caller_best(t, ID, strlen(ID), 301, false));
+	assert_null(caller_best(t, ID "x", strlen(ID) + 1, 1, false));
+	caller_table_distrust(t); /* nobody is, until judged */
+	assert_null(caller_best(t, ID, strlen(ID), 1, false));
+	caller_judged(t, used->newer, NULL, 300);
+	assert_ptr_equal(caller_best(t, ID, strlen(ID), 1, false), used->newer);
+	used->active = 0;
+	caller_unfollow(t, used);
+	assert_int_equal(caller_table_count(t), 2);
+	caller_unref(t, idle);
+	caller_unref(t, used);
+	assert_int_equal(caller_table_count(t), 0);
+	caller_table_free(t);
+}
+
+struct visit {
+	struct caller_table *t;
+	struct caller *kill; /* lets the others go when it is seen */
+	struct caller **all;
+	unsigned n, seen;
+};
+
+static void on_visit(void *ctx, struct caller *c)
+{
+	struct visit *v = ctx;
+
+	v->seen++;
+	if (c == v->kill)
+		for (unsigned i = 0; i < v->n; i++) {
+			caller_unref(v->t, v->all[i]);
+			v->all[i] = NULL;
+		}
+}
+
+/* Whatever the visitor does to those that are still to come. */
+static void test_visit(void **state)
+{
+	struct caller *all[300];
+
+	(void)state;
+	for (unsigned kill = 0; kill <= 300; kill += 50) {
+		struct visit v = { .t = caller_table_new(), .all = all, .n = 300 };
+		unsigned cursor = 0, calls = 0;
+
+		for (unsigned i = 0; i < 300; i++) {
+			uint8_t content[2] = { (uint8_t)i, (uint8_t)(i / 256) };
+			struct svid_info info = { .id = ID, .not_after = 5 }; /* a third of them in one bucket */
+			struct svid_der der = { content, 2 };
+
+			if (i % 3)
+				snprintf(info.id, sizeof(info.id), ID "%u", i);
+			all[i] = caller_get_mtls(v.t, &info, &der, 1, -1);
+		}
+		v.kill = kill < 300 ? all[kill] : NULL;
+		do {
+			caller_table_visit(v.t, &cursor, 10, on_visit, &v);
+			calls++;
+		} while (cursor);
+		if (v.kill) {
+			assert_true(v.seen <= 300);
+			assert_int_equal(caller_table_count(v.t), 0);
+		} else {
+			assert_int_equal(v.seen, 300);
+			assert_true(calls > 10);
+		}
+		caller_table_free(v.t);
+	}
+}
+
 /* ---- RFC 9440 ---- */
 
 static void test_round_trip(void **state)
@@ -251,7 +358,8 @@ static void test_bounds(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_interned), cmocka_unit_test(test_numbers), cmocka_unit_test(test_mtls), cmocka_unit_test(test_cancels),
+		cmocka_unit_test(test_interned), cmocka_unit_test(test_numbers), cmocka_unit_test(test_mtls), cmocka_unit_test(test_cancels), cmocka_unit_test(test_newer),
+		cmocka_unit_test(test_visit),
 		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_fields), cmocka_unit_test(test_bounds),
 	};
 
