@@ -36,7 +36,8 @@ back_put(struct back *b, const void *octets, size_t n)
 		size_t bigger = 2 * (b->size + n);
 		uint8_t *start = mem_alloc(bigger);
 
-		memcpy(start + bigger - used, b->p, used);
+		if (used)
+			memcpy(start + bigger - used, b->p, used);
 		mem_free(b->start);
 		b->start = start;
 		b->size = bigger;
