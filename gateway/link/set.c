@@ -114,13 +114,15 @@ void link_status(const struct link_set *s, struct buf *out)
 
 			addr_format(&l->addr, addr);
 			buf_printf(out, "%s{\"peer\":\"%s\",\"number\":%u,\"gateway\":\"%s\",\"state\":\"%s\",\"direction\":\"%s\",\"role\":\"%s\","
-			    "\"age_s\":%llu,\"streams\":%u,\"exchanges\":%llu,\"rtt_ms\":%llu,\"address\":\"%s\",\"cipher\":\"%s\",\"group\":\"%s\",\"far_worker\":%d}",
+			    "\"age_s\":%llu,\"streams\":%u,\"exchanges\":%llu,\"rtt_ms\":%llu,\"address\":\"%s\",\"cipher\":\"%s\",\"group\":\"%s\",\"far_worker\":%d,"
+			    "\"certificate_until\":%lld,\"leaves\":\"%s\"}",
 			    first ? "" : ",", l->peer->cfg->name, l->number, l->gateway ? l->gateway : "", l->state == L_READY && quarantine_of(l) ? "quarantined" : link_state_names[l->state],
 			    l->dialler ? "dialled" : "accepted", l->client ? "client" : "server",
 			    (unsigned long long)(loop_now(s->env.loop) - l->since_ms) / 1000, l->h2 ? h2_streams(l->h2) : 0,
 			    (unsigned long long)l->exchanges, (unsigned long long)l->rtt_ms, addr,
 			    l->state >= L_HELLO ? tls_cipher(l->tls) : "", l->state >= L_HELLO ? tls_group(l->tls) : "",
-			    l->far_known ? (int)l->far_worker : -1);
+			    l->far_known ? (int)l->far_worker : -1,
+			    l->far ? (long long)l->far->not_after : 0LL, l->leaves ? l->leaves : "");
 			first = false;
 		}
 	}

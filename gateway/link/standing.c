@@ -299,7 +299,7 @@ void link_set_trust(struct link_set *s, struct tls_env *tls, const bool *new_cas
 	for (size_t i = 0; new_cas && i < 1 + s->npeers; i++)
 		if (new_cas[i])
 			s->cas_since[i] = caller_table_trust(t);
-	tls_env_changed(s->env.tls);
+	tls_env_changed(s->env.tls, tls != s->env.tls);
 	s->env.tls = tls;
 	if (renewed) {
 		s->identity++;
@@ -334,7 +334,7 @@ bool link_set_tick(struct link_set *s)
 
 	if (changed) {
 		caller_table_distrust(s->env.callers);
-		tls_env_changed(s->env.tls);
+		tls_env_changed(s->env.tls, false);
 	}
 	judge_links(s, false);
 	for (size_t i = 0; i < s->npeers; i++)

@@ -33,6 +33,13 @@ static unsigned take(struct link *l, const struct leg_head *head)
 		 : -1;
 	if (n < 0)
 		return 400;
+	c = caller_find_chain(s->env.callers, certs, (size_t)n, l->peer->index);
+	if (c) {
+		const char *why = link_caller_refusal(s, c);
+
+		caller_unref(s->env.callers, c);
+		return why ? 403 : 204;
+	}
 	r = link_verify(s, l->peer->index, certs, (size_t)n, false, &info, &detail);
 	if (r != SVID_OK) {
 		log_debug("link=%u event=caller-refused reason=%s", l->number, svid_reason_text(r));

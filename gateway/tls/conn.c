@@ -458,7 +458,7 @@ tls_no_crl(const struct tls_conn *t)
 bool
 tls_current(const struct tls_conn *t)
 {
-	return t->turn == t->env->turns;
+	return t->turn == t->env->turns && !t->env->replaced;
 }
 
 enum tls_alpn

@@ -198,7 +198,8 @@ tls_env_unref(struct tls_env *e)
 }
 
 void
-tls_env_changed(struct tls_env *e)
+tls_env_changed(struct tls_env *e, bool replaced)
 {
 	e->turns++;
+	e->replaced |= replaced;
 }

@@ -46,8 +46,8 @@ struct tls_env_config {
 /* NULL with *why (static or until the next call). */
 struct tls_env *tls_env_new(const struct tls_env_config *c, const char **why);
 void tls_env_unref(struct tls_env *e);
-/* Trust changed: a bundle has a new CRL, or another env took this one's place. Who was verified before is to be judged again. */
-void tls_env_changed(struct tls_env *e);
+/* A bundle has a new CRL: who was verified before is to be judged again. Or another env took this one's place (replaced): so is whoever it still verifies. */
+void tls_env_changed(struct tls_env *e, bool replaced);
 
 /*
  * on_wake is called (from the loop, never from within a tls_* call) when a parked handshake can go on after the keys role answered:

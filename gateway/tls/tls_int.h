@@ -12,6 +12,7 @@ enum { TLS_CTX_CLIENT, TLS_CTX_SERVER, TLS_CTX_INSIDE, TLS_CTX_ENROL, TLS_CTXS }
 
 struct tls_env {
 	unsigned refs, turns;            /* turns: how often trust changed under it */
+	bool replaced;                   /* its bundles may be old */
 	int64_t skew_s;
 	SSL_CTX *ctx[TLS_CTXS];          /* INSIDE, ENROL: NULL without a certificate for it */
 	char *enrol_host;                /* NULL: no such service */

@@ -72,9 +72,9 @@ void dial_check(struct link_peer *p)
 	dials++;
 }
 
-void tls_env_changed(struct tls_env *e)
+void tls_env_changed(struct tls_env *e, bool replaced)
 {
-	(void)e;
+	(void)e, (void)replaced;
 }
 
 const struct svid_info *tls_peer(const struct tls_conn *t)
