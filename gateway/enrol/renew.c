@@ -24,6 +24,11 @@
 #define PAUSE_MIN_MS 1000
 #define PAUSE_MAX_MS 600000
 #define READ_MAX 16384
+/*
+ * A CA lets certificates begin before they are made, for clocks that are behind; ours by this much (pki/ca_int.h). Where that can be so, a life is
+ * counted from then on: else one of a minute would be half over before it began.
+ */
+#define BACKDATE_MS 300000
 
 enum step {
 	R_OFF,     /* nothing to renew: no certificate, or not one of our own CA; ends by new trust material */
@@ -444,6 +449,8 @@ on_cert(void *ctx, const struct svid_cert *cert)
 		return;
 	k->from_ms = (uint64_t)cert->not_before * 1000;
 	k->until_ms = (uint64_t)cert->not_after * 1000;
+	if (k->from_ms + BACKDATE_MS < k->until_ms)
+		k->from_ms += BACKDATE_MS;
 }
 
 /* One of our own CA's, whether or not its time is over. */

@@ -509,3 +509,123 @@ def test_forward_without_the_far_end(site, folder):
         assert g.record("refused", reason="connect-failed")
     finally:
         g.stop()
+
+
+# ---- gateways and sidecars renew themselves
+
+LIFE = 60
+
+
+def short(site, name, kind, file, dns=(), life=LIFE):
+    """A certificate of a minute, by the CA's books, as an operator would issue it."""
+    out = "%s/pki/short-%s" % (site.folder, file)
+    site.hud._ctl("issue", kind, name, "--lifetime", "%ds" % life, "--out", out, *[x for d in dns for x in ("--dns", d)])
+    for f in (out + ".crt", out + ".key"):
+        os.chown(f, 0, 0)
+    return Issued(out)
+
+
+def serial_at(world, to, name, ca, cert):
+    with connect(world.hud, to, name=name, ca=ca, cert=cert) as s:
+        return x509.load_der_x509_certificate(s.getpeercert(True)).serial_number
+
+
+def renewal(g, key="identity"):
+    for w in g.status().get("workers", []):
+        for r in w.get("renewal", []):
+            if r["key"] == key:
+                return r
+
+
+class Calls(threading.Thread):
+    """One call after the other until stopped: statuses that were no 200, and how many there were."""
+
+    def __init__(self, dial):
+        super().__init__(daemon=True)
+        self.dial, self.bad, self.n, self.stopping = dial, [], 0, False
+        self.start()
+
+    def run(self):
+        while not self.stopping:
+            try:
+                with self.dial() as s:
+                    s.settimeout(10 * SLOW)
+                    status, _, _ = http(s, b"GET /x HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n" % LOCAL_HOST.encode())
+            except OSError as e:
+                status = repr(e)
+            self.n += 1
+            if status != 200:
+                self.bad.append(status)
+            time.sleep(0.05)
+
+    def stop(self):
+        self.stopping = True
+        self.join()
+
+
+@pytest.fixture
+def local(world):
+    o = Origin(world.hud, ("10.1.0.30", 9000))
+    yield o
+    o.stop()
+
+
+@pytest.mark.limit(240)
+def test_they_renew_themselves(world, folder, local):
+    """Certificates of a minute: a gateway and a sidecar live three of them, calls never stop, and for a while the CA is away."""
+    base = folder()
+    site = Site(world, base, ca={"store": base + "/pki", "gateway_lifetime": "%ds" % LIFE, "workload_lifetime": "%ds" % LIFE},
+                limits={"drain_timeout": "5s"})
+    gw = short(site, "dmz1", "gateway", "gateway")
+    inside = short(site, "dmz1", "gateway", "inside", dns=[LOCAL_HOST])
+    side = short(site, "side", "workload", "side")
+    renew = {"host": HOST, "dial": ["10.1.0.31:443", "%s:%d" % AT]}  # nobody is at the first
+    site.g.config.update(identity={"certificate": gw.crt, "key": gw.keyfile, "bundle": site.bundle},
+                         inside={"certificate": inside.crt, "key": inside.keyfile}, renewal=renew)
+    site.g.write(rules=[rule("all", principals=["spiffe://hud.example/**"], services=["local"])])
+    path = folder()
+    sidecar = Gateway(world.hud, path, {
+        "domain": "hud.example", "workers": 1, "identity": {"certificate": side.crt, "key": side.keyfile, "bundle": site.bundle},
+        "state_dir": path + "/state", "renewal": renew,
+        "uplink": {"dial": ["%s:%d" % AT], "gateways": ["spiffe://hud.example/gateway/dmz1"]},
+        "listeners": [{"name": "local", "address": "127.0.0.1:8088", "accept": ["plaintext"],
+                       "clients": [{"uid": "0", "principal": est_id("side")}]}],
+        "services": [{"name": "local", "host": LOCAL_HOST, "via": "uplink"}],
+    }, [rule("mine", principals=[est_id("side")], services=["local"])])
+    started = time.monotonic()
+    site.g.start()
+    sidecar.start()
+    calls = None
+    try:
+        wait("an uplink", lambda: sidecar.journal("link-up"))
+        calls = Calls(lambda: world.hud.connect(("127.0.0.1", 8088)))
+        app = site.hud.ca.issue("app")
+        first = {k: serial_at(world, to, LOCAL_HOST, site.bundle, app) for k, to in (("identity", AT), ("inside", INSIDE))}
+        wait("the first renewals", lambda: len({r["detail"].split(":")[0] for r in site.g.journal("enrolment", reason="renewed")}) >= 2 and
+             sidecar.journal("enrolment", reason="renewed"), LIFE)
+        wait("new certificates in use", lambda: all(serial_at(world, to, LOCAL_HOST, site.bundle, app) != first[k]
+                                                     for k, to in (("identity", AT), ("inside", INSIDE))), 10, 0.2)
+        # The CA goes away: it is said why, and when it is back all goes on.
+        site.world.hud.run("nft", "-f", "-", input=b"""table inet t {
+            chain in {
+                type filter hook input priority 0
+                ip daddr 192.0.2.10 tcp dport 443 tcp flags & (syn | ack) == syn reject with tcp reset
+            }
+        }""")
+        wait("failures", lambda: sidecar.journal("enrolment", reason="renewal-failed"), LIFE)
+        r = renewal(sidecar)
+        assert r and (r["error"] or r["failures"] == 0), r
+        site.world.hud.run("nft", "delete", "table", "inet", "t")
+        wait("three lives", lambda: time.monotonic() - started > LIFE * 2, LIFE * 2, 0.5)
+        wait("another renewal", lambda: len(sidecar.journal("enrolment", reason="renewed")) >= 2 and
+             len(site.g.journal("enrolment", reason="renewed")) >= 4, LIFE)
+        assert serial_at(world, AT, LOCAL_HOST, site.bundle, app) != first["identity"]
+        calls.stop()
+        assert calls.n > 100 and not calls.bad, (calls.n, calls.bad[:5])
+        assert sidecar.record("enrolment", reason="renewed")["principal"] == est_id("side")
+    finally:
+        world.hud.run("nft", "delete", "table", "inet", "t", check=False)
+        if calls:
+            calls.stop()
+        sidecar.stop()
+        site.g.stop()
