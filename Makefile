@@ -52,7 +52,7 @@ ENROL_O   := $(addprefix gateway/enrol/, enrol.o forward.o hello.o note.o peek.o
 EXCHANGE_O := $(addprefix gateway/exchange/, accept.o books.o exchange.o h1.o h2.o owner.o relay.o route.o tcp.o verify.o)
 CONTROL_O := $(addprefix gateway/control/, client.o command.o merge.o role.o)
 MAIN_O    := $(addprefix gateway/main/, children.o compile.o expiry.o journal_main.o listen.o main.o master.o note.o notify.o reload.o renew.o roles.o state.o status.o trust.o worker.o worker_est.o worker_trust.o)
-GWCTL_O   := $(addprefix tools/gwctl/, cmd_audit.o cmd_audit_read.o cmd_check.o cmd_config.o cmd_control.o cmd_enrol.o cmd_enrol_tls.o cmd_pair.o cmd_pair_list.o cmd_pair_peers.o cmd_pki.o cmd_pki_issue.o cmd_pki_list.o cmd_pki_name.o cmd_pki_revoke.o cmd_pki_rotate.o cmd_pki_secret.o cmd_policy.o \
+GWCTL_O   := $(addprefix tools/gwctl/, cmd_audit.o cmd_audit_read.o cmd_check.o cmd_config.o cmd_control.o cmd_enrol.o cmd_enrol_tls.o cmd_pair.o cmd_pair_list.o cmd_pair_peers.o cmd_pair_remove.o cmd_pki.o cmd_pki_issue.o cmd_pki_list.o cmd_pki_name.o cmd_pki_revoke.o cmd_pki_rotate.o cmd_pki_secret.o cmd_policy.o \
 	cmd_status.o cmd_token.o gwctl.o jsonout.o main.o request.o socket_scan.o table.o)
 
 # ---- programs --------------------------------------------------------------------------------
@@ -100,6 +100,8 @@ $(eval $(call unit,pki/test_digest,pki/digest.o $(BASE_O),-lcrypto))
 $(eval $(call unit,pki/test_lifetime,pki/lifetime.o,))
 $(eval $(call unit,pki/test_svid,$(ZOO_O) $(PKI_O) $(BASE_O),-lcrypto))
 $(eval $(call unit,pki/test_svid_crl,$(ZOO_O) $(PKI_O) $(BASE_O),-lcrypto))
+$(eval $(call unit,pki/test_csr,$(ZOO_O) pki/csr.o $(PKI_O) $(BASE_O),-lcrypto))
+$(eval $(call unit,pki/test_books,$(ZOO_O) $(CA_O) $(PKI_O) $(BASE_O),-ljansson -lcrypto))
 $(eval $(call unit,pki/test_ca,$(ZOO_O) $(CA_O) $(PKI_O) $(BASE_O),-ljansson -lcrypto))
 $(eval $(call unit,pki/test_pairing,$(ZOO_O) $(CA_O) $(PKI_O) $(BASE_O),-ljansson -lcrypto))
 $(eval $(call unit,pki/test_est,$(ZOO_O) tests/unit/pki/estbed.o $(CA_O) $(PKI_O) $(BASE_O),-ljansson -lcrypto -Wl$(comma)--wrap=token_use))
@@ -133,6 +135,8 @@ $(eval $(call unit,link/test_dial,gateway/link/dial.o $(BASE_O),))
 $(eval $(call unit,link/test_crl,$(ZOO_O) $(addprefix gateway/, link/crl.o link/quarantine.o audit/event.o) $(PKI_O) $(BASE_O),-lcrypto))
 $(eval $(call unit,link/test_identity,$(ZOO_O) gateway/link/identity.o gateway/link/judge.o $(LINK_TEST_O),-lcrypto))
 $(eval $(call unit,link/test_standing,$(ZOO_O) $(addprefix gateway/link/, judge.o standing.o) $(LINK_TEST_O),-lcrypto))
+$(eval $(call unit,enrol/test_hello,gateway/enrol/hello.o,))
+$(eval $(call unit,enrol/test_wire,gateway/enrol/wire.o $(HTTP1_O) $(BASE_O),))
 unit: $(addprefix $(B)/tests/unit/,$(UNIT))
 	$(Q)for t in $^; do $$t || exit 1; done
 
@@ -171,6 +175,8 @@ $(foreach t,audit_record audit_event audit_ring,$(eval $(call fuzz,$t,$(addprefi
 	segment.o) $(BASE_O),)))
 
 $(eval $(call fuzz,h2,$(HTTP2_O) $(IO_O) $(HTTP1_O) $(BASE_O),-levent_core -lnghttp2))
+$(eval $(call fuzz,hello,gateway/enrol/hello.o,))
+$(eval $(call fuzz,est_wire,gateway/enrol/wire.o $(HTTP1_O) $(BASE_O),))
 $(eval $(call fuzz,client_cert,$(LINK_TEST_O),-lcrypto))
 
 SECONDS ?= 60

@@ -328,6 +328,7 @@ check_config(struct check *ck)
 	check_peers(ck);
 	check_services(ck);
 	check_enrol(ck);
+	check_hsm(ck);
 	mem_free(ck->own);
 	ck->own = NULL;
 }

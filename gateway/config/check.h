@@ -33,6 +33,7 @@ void check_peers(struct check *ck);
 void check_services(struct check *ck);
 void check_listeners(struct check *ck);
 void check_enrol(struct check *ck);
+void check_hsm(struct check *ck);
 void check_peer_trust(struct check *ck, struct config_peer *p); /* bundle and CRL */
 
 /* A private key that master gives to the keys role: can it be, and is it this certificate's? pem NULL: not known. */

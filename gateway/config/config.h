@@ -181,6 +181,13 @@ struct config {
 		unsigned at;           /* per cent of a certificate's life */
 		bool new_key;          /* with a new key each time */
 	} renewal;
+	struct {               /* keys that are pkcs11: URIs; module NULL: none */
+		char *module;          /* PKCS#11 library */
+		char **paths;          /* what it may use: files, directories, devices, Unix sockets */
+		size_t npaths;
+		char **environment;    /* NAME=VALUE */
+		size_t nenvironment;
+	} hsm;
 	char *state_dir;       /* what must survive a restart: severed peers, CRLs that came over links; default: "state" beside journal.directory */
 	char *policy_dir;      /* "policy.d" beside the file */
 	char *peers_dir;       /* each *.conf in it is one more element of "peers"; NULL: none */

@@ -282,6 +282,17 @@ static const struct option_group renewal = {
 	"\"renewal\"", sizeof(((struct config *)0)->renewal), false, renewal_rows, COUNT(renewal_rows)
 };
 
+#define AT(member) (offsetof(struct config, member) - offsetof(struct config, hsm))
+static const struct option hsm_rows[] = {
+	{ "module", OPTION_FILE, .off = AT(hsm.module) },
+	{ "paths", OPTION_TEXTS, .off = AT(hsm.paths), .off_n = AT(hsm.npaths), .max = 32 },
+	{ "environment", OPTION_TEXTS, .off = AT(hsm.environment), .off_n = AT(hsm.nenvironment), .max = 32 },
+};
+#undef AT
+static const struct option_group hsm = {
+	"\"hsm\"", sizeof(((struct config *)0)->hsm), false, hsm_rows, COUNT(hsm_rows)
+};
+
 #define AT(member) offsetof(struct config, member)
 static const struct option config_rows[] = {
 	{ "domain", OPTION_TEXT, OPTION_REQUIRED, .off = AT(domain) },
@@ -290,6 +301,7 @@ static const struct option config_rows[] = {
 	{ "enrol", OPTION_GROUP, .off = AT(enrol), .group = &enrol },
 	{ "ca", OPTION_GROUP, .off = AT(ca), .group = &ca },
 	{ "renewal", OPTION_GROUP, .off = AT(renewal), .group = &renewal },
+	{ "hsm", OPTION_GROUP, .off = AT(hsm), .group = &hsm },
 	{ "state_dir", OPTION_FILE, OPTION_LATE, .off = AT(state_dir), .def = "/var/lib/sallyport/state" },
 	{ "policy_dir", OPTION_FILE, .off = AT(policy_dir), .def = "policy.d" },
 	{ "peers_dir", OPTION_FILE, .off = AT(peers_dir) },

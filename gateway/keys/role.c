@@ -5,6 +5,7 @@
  *   held      the keys (held.c); a key goes when four newer ones of its number came
  *   channel   one worker, or control; ends with its descriptor. It is read only while it may ask and while its other side takes our answers,
  *             so what waits for us waits in its socket, whose size is the bound
+ *   hsm       keys that are elsewhere (hsm.c); what is asked of them is answered later, to the channel that asked, if it is still there
  *   job       the one new key that is being made; ends with its answer. Looking for an RSA key takes long, so the loop turns meanwhile
  */
 #include "gateway/keys/role.h"
@@ -25,6 +26,7 @@
 #include "gateway/base/mem.h"
 #include "gateway/keys/csr.h"
 #include "gateway/keys/held.h"
+#include "gateway/keys/hsm.h"
 #include "gateway/keys/proto.h"
 #include "gateway/process/child.h"
 #include "gateway/process/ipc.h"
@@ -38,6 +40,7 @@
 #define CSR_EVERY_MS 10000     /* for one key and worker */
 #define TURN 16                /* requests of one channel before the next has its turn */
 #define CHANNELS_MAX 1024
+#define HSM_START_MS 20000     /* at the first start its keys must be there by then */
 
 struct bucket {
 	uint32_t tokens;         /* in thousandths */
@@ -70,6 +73,8 @@ struct state {
 	int master;
 	bool stop;
 	struct keys_held held;
+	struct keys_hsm *hsm;    /* NULL: none is configured */
+	int pin_fd[KEYS_NUMBERS]; /* came before their keys; -1: none */
 	struct job job;
 	struct channel *channels;
 	size_t nchannels, cap;
@@ -98,6 +103,27 @@ read_file(int fd, char *text, size_t max, const char **why)
 	return n == 0 ? (ssize_t)len : -1;
 }
 
+/* Instead of a key master gives the URI of one (RFC 7512), and before it the file with its PIN. */
+static int
+want_hsm(struct state *st, uint16_t number, const char *text, size_t len)
+{
+	char *uri = mem_strndup(text, len);
+	int pin = -1, r = -1;
+
+	if (number < KEYS_NUMBERS) {
+		pin = st->pin_fd[number];
+		st->pin_fd[number] = -1;
+	}
+	if (st->hsm)
+		r = keys_hsm_want(st->hsm, number, uri, pin);
+	else if (pin >= 0)
+		close(pin);
+	if (r < 0)
+		log_error("key=%s cannot be used: there is no HSM, or its URI is too long", keys_held_option(number));
+	mem_free(uri);
+	return r;
+}
+
 /* Takes the descriptor; the text goes by way of the secure heap. */
 static int
 add_key(struct state *st, uint16_t number, int fd)
@@ -110,6 +136,8 @@ add_key(struct state *st, uint16_t number, int fd)
 	close(fd);
 	if (n < 0)
 		log_error("key=%s cannot be used: %s", keys_held_option(number), why);
+	else if (n > 7 && !memcmp(text, "pkcs11:", 7))
+		r = want_hsm(st, number, text, (size_t)n);
 	else
 		r = keys_held_add(&st->held, number, text, (size_t)n);
 	OPENSSL_secure_clear_free(text, KEY_FILE_MAX);
@@ -225,6 +253,15 @@ take(struct bucket *b)
 	return true;
 }
 
+static struct channel *
+channel_find(struct state *st, uint64_t serial)
+{
+	for (size_t i = 0; i < st->nchannels; i++)
+		if (st->channels[i].serial == serial && st->channels[i].fd >= 0)
+			return &st->channels[i];
+	return NULL;
+}
+
 /* May another request of it be read? One that asks on and on while it is refused waits. */
 static bool
 channel_may_ask(struct state *st, struct channel *ch)
@@ -305,11 +342,19 @@ on_sign(struct state *st, struct channel *ch, const struct ipc_msg *msg)
 	if (!channel_within_rate(st, ch)) {
 		answer.status = KEYS_BUSY;
 	} else if (!k) {
-		answer.status = KEYS_NO_KEY;
+		/* Not yet: whether it is the one that is asked for is not known before it was there once. */
+		answer.status = keys_hsm_wanted(st->hsm, m.key) ? KEYS_AWAY : KEYS_NO_KEY;
 		st->no_key++;
 	} else if (!keys_ident_fits(k->type, m.scheme)) {
 		answer.status = KEYS_BAD_SCHEME;
 		st->bad_scheme++;
+	} else if (k->hsm) {
+		answer.status = (uint16_t)keys_hsm_sign(st->hsm, ch->serial, &m);
+		if (answer.status == KEYS_OK) {
+			k->signatures++;
+			return;
+		}
+		st->failed++;
 	} else {
 		answer.status = (uint16_t)keys_held_sign(k, m.scheme, m.tbs, m.tbs_len, sig, &answer.sig_len);
 		if (answer.status == KEYS_OK) {
@@ -379,6 +424,24 @@ hand_over(struct state *st, uint16_t number, EVP_PKEY *key)
 	return r;
 }
 
+/* For the key that is there; a new one is the HSM's operator's to make. */
+static void
+hsm_csr(struct state *st, struct channel *ch, const struct keys_csr *m)
+{
+	enum keys_status status = KEYS_FIXED;
+	uint8_t *der = NULL;
+	int len = 0;
+
+	if (!(m->flags & KEYS_CSR_NEW_KEY)) {
+		len = i2d_X509(st->held.certs[m->key].x, &der);
+		status = len > 0 ? keys_hsm_csr(st->hsm, ch->serial, m, der, (size_t)len) : KEYS_FAILED;
+		ch->csr_ms[m->key] = clock_mono_ms();
+	}
+	OPENSSL_free(der);
+	if (status != KEYS_OK)
+		answer_csr(st, ch, m->id, status, NULL, 0);
+}
+
 static void
 on_csr(struct state *st, struct channel *ch, const struct ipc_msg *msg)
 {
@@ -395,6 +458,8 @@ on_csr(struct state *st, struct channel *ch, const struct ipc_msg *msg)
 		answer_csr(st, ch, m.id, KEYS_BUSY, NULL, 0);
 	} else if (!k) {
 		answer_csr(st, ch, m.id, KEYS_NO_KEY, NULL, 0);
+	} else if (k->hsm) {
+		hsm_csr(st, ch, &m);
 	} else if (!(m.flags & KEYS_CSR_NEW_KEY)) {
 		ch->csr_ms[m.key] = now;
 		make_csr(st, ch, m.id, m.key, k->pkey, NULL);
@@ -424,6 +489,7 @@ do_job(struct state *st)
 	struct keys_held_key *k = keys_held_current(&st->held, job.number);
 	X509 *cert = st->held.certs[job.number].x;
 	EVP_PKEY *key = NULL, *like = k ? k->pkey : NULL;
+	struct channel *ch;
 
 	if (like) {
 		/* Both may be replaced while the loop turns. */
@@ -438,20 +504,70 @@ do_job(struct state *st)
 		key = NULL;
 	}
 	st->held.certs[job.number].pending = key;
-	for (size_t i = 0; i < st->nchannels; i++) {
-		struct channel *ch = &st->channels[i];
-
-		if (ch->serial != job.channel || ch->fd < 0)
-			continue;
-		if (key)
-			make_csr(st, ch, job.id, job.number, key, like);
-		else
-			answer_csr(st, ch, job.id, KEYS_FAILED, NULL, 0);
-	}
+	ch = channel_find(st, job.channel);
+	if (ch && key)
+		make_csr(st, ch, job.id, job.number, key, like);
+	else if (ch)
+		answer_csr(st, ch, job.id, KEYS_FAILED, NULL, 0);
 	if (like) {
 		EVP_PKEY_free(like);
 		X509_free(cert);
 	}
+}
+
+/* ---- the HSM ---------------------------------------------------------------------------------------- */
+
+static void
+on_hsm_key(void *ctx, uint16_t number, EVP_PKEY *public)
+{
+	struct state *st = ctx;
+
+	if (keys_held_add_hsm(&st->held, number, public) == 0 && st->held.certs[number].x && !keys_held_current(&st->held, number))
+		log_error("key=%s in the HSM is not the key of its certificate: one of the two belongs to another pair", keys_held_option(number));
+}
+
+static void
+on_hsm_signed(void *ctx, uint64_t who, const struct keys_signed *m)
+{
+	struct state *st = ctx;
+	struct channel *ch = channel_find(st, who);
+
+	if (m->status != KEYS_OK)
+		st->failed++;
+	if (ch)
+		answer_sign(st, ch, m);
+}
+
+static void
+on_hsm_csr(void *ctx, uint64_t who, const struct keys_csr_done *m)
+{
+	struct state *st = ctx;
+	struct channel *ch = channel_find(st, who);
+
+	if (ch)
+		answer_csr(st, ch, m->id, m->status, m->der, m->der_len);
+}
+
+static const struct keys_hsm_ops hsm_ops = { on_hsm_key, on_hsm_signed, on_hsm_csr };
+
+/* At the first start of a generation its keys must work, as others must; later we go on without, and so do links. */
+static int
+hsm_wait(struct state *st)
+{
+	uint64_t now = clock_mono_ms(), end = now + HSM_START_MS;
+	const char *why = NULL;
+	uint16_t missing = 0;
+
+	while (now < end && keys_hsm_fd(st->hsm) >= 0 && !keys_hsm_settled(st->hsm, &missing, &why)) {
+		poll(&(struct pollfd){ .fd = keys_hsm_fd(st->hsm), .events = POLLIN }, 1, (int)(end - now));
+		keys_hsm_on_readable(st->hsm);
+		now = clock_mono_ms();
+	}
+	keys_hsm_settled(st->hsm, &missing, &why);
+	if (!why)
+		return 0;
+	log_error("key=%s cannot be used: %s", keys_held_option(missing), *why ? why : "the HSM does not answer");
+	return -1;
 }
 
 /* ---- status ---------------------------------------------------------------------------------------- */
@@ -489,7 +605,12 @@ on_status(struct state *st, struct channel *ch)
 		    (unsigned long long)w->csrs);
 		first = false;
 	}
-	buf_puts(&b, "]}");
+	buf_puts(&b, "]");
+	if (st->hsm) {
+		buf_puts(&b, ",\"hsm\":");
+		keys_hsm_status(st->hsm, &b);
+	}
+	buf_puts(&b, "}");
 	channel_send(ch, ROLE_MSG_STATUS_REPLY, b.data, b.len);
 	buf_fini(&b);
 }
@@ -541,6 +662,12 @@ take_fd(struct state *st, const struct role_env_fd *f)
 		return add_key(st, f->arg, f->fd);
 	if (f->kind == ROLE_FD_KEY_CERT)
 		return add_certificate(st, f->arg, f->fd);
+	if (f->kind == ROLE_FD_PIN && f->arg < KEYS_NUMBERS) {
+		if (st->pin_fd[f->arg] >= 0)
+			close(st->pin_fd[f->arg]);
+		st->pin_fd[f->arg] = f->fd;
+		return 0;
+	}
 	if (f->kind == ROLE_FD_CHANNEL)
 		channel_add(st, f);
 	else
@@ -587,42 +714,48 @@ static bool
 turn(struct state *st, int timeout_ms)
 {
 	size_t n = st->nchannels;
-	struct pollfd *pfds = st->pfds;
+	struct pollfd *pfds = st->pfds + 2;
+	int hsm_ms = st->hsm ? keys_hsm_tick(st->hsm, clock_mono_ms()) : -1;
 
-	pfds[0] = (struct pollfd){ .fd = st->master, .events = POLLIN };
+	if (hsm_ms >= 0 && (timeout_ms < 0 || hsm_ms < timeout_ms))
+		timeout_ms = hsm_ms;
+	st->pfds[0] = (struct pollfd){ .fd = st->master, .events = POLLIN };
+	st->pfds[1] = (struct pollfd){ .fd = keys_hsm_fd(st->hsm), .events = POLLIN };
 	for (size_t i = 0; i < n; i++) {
 		struct channel *ch = &st->channels[i];
 
-		pfds[i + 1] = (struct pollfd){ .fd = ch->fd, .events = ch->held ? POLLOUT : POLLIN };
+		pfds[i] = (struct pollfd){ .fd = ch->fd, .events = ch->held ? POLLOUT : POLLIN };
 		if (!ch->held && ch->waits) {
-			pfds[i + 1].events = 0;
+			pfds[i].events = 0;
 			if (timeout_ms < 0)
 				timeout_ms = 2;
 		}
 	}
-	if (poll(pfds, n + 1, timeout_ms) < 0)
+	if (poll(st->pfds, n + 2, timeout_ms) < 0)
 		return true; /* EINTR */
 	/* First: a key that master sent before it told a worker of the certificate is there before that worker asks. */
-	if (pfds[0].revents)
+	if (st->pfds[0].revents)
 		on_master(st);
+	if (st->pfds[1].revents)
+		keys_hsm_on_readable(st->hsm);
 	for (size_t i = 0; i < n; i++) {
 		struct channel *ch = &st->channels[i];
 
-		if (ch->held && (pfds[i + 1].revents & (POLLOUT | POLLERR | POLLHUP)))
+		if (ch->held && (pfds[i].revents & (POLLOUT | POLLERR | POLLHUP)))
 			channel_flush(ch);
-		else if (ch->fd >= 0 && !ch->held && ((pfds[i + 1].revents & (POLLIN | POLLERR | POLLHUP)) || !pfds[i + 1].events))
+		else if (ch->fd >= 0 && !ch->held && ((pfds[i].revents & (POLLIN | POLLERR | POLLHUP)) || !pfds[i].events))
 			on_channel(st, ch);
 	}
 	channels_sweep(st);
 	return !st->stop;
 }
 
-/* Each certificate is of a key that is here. */
+/* Each certificate is of a key that is here; one of an HSM may be missing later. */
 static bool
-certificates_fit(struct state *st)
+certificates_fit(struct state *st, bool first)
 {
 	for (uint16_t i = 0; i < KEYS_NUMBERS; i++)
-		if (st->held.certs[i].x && !keys_held_current(&st->held, i)) {
+		if (st->held.certs[i].x && !keys_held_current(&st->held, i) && (first || !keys_hsm_wanted(st->hsm, i))) {
 			log_error("key=%s is not the key of its certificate: one of the two belongs to another pair", keys_held_option(i));
 			return false;
 		}
@@ -633,13 +766,18 @@ int
 keys_main(struct role_env *env)
 {
 	struct state *st = mem_zalloc(sizeof(*st));
+	bool first;
 	int rc = 1;
 
 	OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
-	st->pfds = mem_array(CHANNELS_MAX + 1, sizeof(*st->pfds));
+	st->pfds = mem_array(CHANNELS_MAX + 2, sizeof(*st->pfds));
 	st->master = env->master;
 	st->rate = env->go.signatures_per_s ? env->go.signatures_per_s : RATE_DEFAULT;
 	st->started_ms = clock_mono_ms();
+	for (size_t i = 0; i < KEYS_NUMBERS; i++)
+		st->pin_fd[i] = -1;
+	if (env->helper)
+		st->hsm = keys_hsm_new(env->helper_fd, env->helper, &hsm_ops, st);
 	/* Locked, guarded and kept out of core files (1); or all but locked, where RLIMIT_MEMLOCK is too small (2). */
 	st->locked = CRYPTO_secure_malloc_init(SECURE_HEAP, 32) == 1;
 	if (!st->locked)
@@ -647,13 +785,14 @@ keys_main(struct role_env *env)
 	for (unsigned i = 0; i < env->nfds; i++) {
 		struct role_env_fd *f = &env->fds[i];
 
-		if (f->kind != ROLE_FD_KEY && f->kind != ROLE_FD_KEY_CERT && f->kind != ROLE_FD_CHANNEL)
+		if (f->kind != ROLE_FD_KEY && f->kind != ROLE_FD_KEY_CERT && f->kind != ROLE_FD_PIN && f->kind != ROLE_FD_CHANNEL)
 			continue;
 		if (take_fd(st, f) < 0)
 			goto out; /* at start every key must work */
 		f->fd = -1;
 	}
-	if (!certificates_fit(st) || child_ready(env) < 0)
+	first = env->go.restarts == 0;
+	if ((first && st->hsm && hsm_wait(st) < 0) || !certificates_fit(st, first) || child_ready(env) < 0)
 		goto out;
 	while (turn(st, -1))
 		if (st->job.active)
@@ -661,6 +800,10 @@ keys_main(struct role_env *env)
 	rc = 0;
 out:
 	keys_held_fini(&st->held);
+	keys_hsm_free(st->hsm);
+	for (size_t i = 0; i < KEYS_NUMBERS; i++)
+		if (st->pin_fd[i] >= 0)
+			close(st->pin_fd[i]);
 	for (size_t i = 0; i < st->nchannels; i++)
 		channel_close(&st->channels[i]);
 	channels_sweep(st);

@@ -13,6 +13,7 @@
 #include "gateway/base/clock.h"
 #include "gateway/base/log.h"
 #include "gateway/base/mem.h"
+#include "gateway/config/p11uri.h"
 #include "gateway/keys/proto.h"
 #include "gateway/main/listen.h"
 #include "gateway/main/note.h"
@@ -250,25 +251,75 @@ config_of(const struct master *m, const struct child *c)
 	return m->current ? m->current : TAILQ_FIRST(&m->generations);
 }
 
+/* The PIN of an HSM's key, likewise: whoever could change or read it besides root and the role's user could as well have the key. */
+static int
+open_pin(const struct child *c, const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	struct stat st;
+
+	if (fd < 0) {
+		log_error("%s: cannot open the PIN's file: %m", path);
+		return -1;
+	}
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && !(st.st_mode & 077) && (st.st_uid == 0 || st.st_uid == geteuid() || st.st_uid == c->uid))
+		return fd;
+	log_error("%s: the PIN's file has to be a regular one of root, with mode 0600", path);
+	close(fd);
+	return -1;
+}
+
+/* Of a key in an HSM the keys role gets the URI, as a text, and the file with the PIN. */
+static int
+hsm_key(const struct child *c, const char *text, int *pin)
+{
+	char *uri, *pin_file;
+	const char *why;
+	int fd = -1;
+
+	*pin = -1;
+	if (p11uri_split(text, &uri, &pin_file, &why) < 0) {
+		log_error("a pkcs11: URI cannot be used: %s", why);
+		return -1;
+	}
+	if (pin_file)
+		*pin = open_pin(c, pin_file);
+	if (!pin_file || *pin >= 0) {
+		fd = memfd_sealed("sallyport-uri", uri, strlen(uri));
+		if (fd < 0)
+			log_error("no memory for a key's URI: %m");
+	}
+	mem_free(uri);
+	mem_free(pin_file);
+	return fd;
+}
+
 /* A private key is opened for the keys role and never read here. Its certificate goes along: it says what a renewal may ask for. */
 static void
 send_key(struct parcel *p, enum keys_number number, const char *path, const char *certificate_pem)
 {
-	int key = -1, certificate = -1;
+	int key = -1, certificate = -1, pin = -1;
 
 	if (!path)
 		return;
-	key = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-	if (key < 0)
-		log_error("%s: cannot open the private key: %m", path);
+	if (p11uri_is(path)) {
+		key = hsm_key(p->to, path, &pin);
+	} else {
+		key = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+		if (key < 0)
+			log_error("%s: cannot open the private key: %m", path);
+	}
 	if (certificate_pem) {
 		certificate = memfd_sealed("sallyport-certificate", certificate_pem, strlen(certificate_pem));
 		if (certificate < 0)
 			log_error("no memory for a certificate: %m");
 	}
+	parcel_add(p, ROLE_FD_PIN, number, number, pin);
 	parcel_add(p, ROLE_FD_KEY, number, number, key);
 	parcel_add(p, ROLE_FD_KEY_CERT, number, number, certificate);
 	parcel_flush(p);
+	if (pin >= 0)
+		close(pin);
 	if (key >= 0)
 		close(key);
 	if (certificate >= 0)
@@ -283,6 +334,23 @@ children_send_keys(struct master *m, struct child *c, const struct config *confi
 	send_key(&p, KEYS_IDENTITY, config->identity.key, config->identity.certificate_pem);
 	send_key(&p, KEYS_INSIDE, config->inside.key, config->inside.certificate_pem);
 	send_key(&p, KEYS_ENROL, config->enrol.key, config->enrol.certificate_pem);
+}
+
+/* What the keys role's helper is given: mem_free(). NULL: there is no HSM. */
+static char *
+hsm_given(const struct config *c)
+{
+	struct buf b;
+
+	if (!c->hsm.module || (!p11uri_is(c->identity.key) && !p11uri_is(c->inside.key) && !p11uri_is(c->enrol.key)))
+		return NULL;
+	buf_init(&b, 0);
+	buf_printf(&b, "module %s\n", c->hsm.module);
+	for (size_t i = 0; i < c->hsm.npaths; i++)
+		buf_printf(&b, "path %s\n", c->hsm.paths[i]);
+	for (size_t i = 0; i < c->hsm.nenvironment; i++)
+		buf_printf(&b, "env %s\n", c->hsm.environment[i]);
+	return buf_steal(&b);
 }
 
 static void
@@ -449,7 +517,7 @@ children_start(struct master *m, struct child *c)
 	};
 	int store = -1;
 	const struct generation *g = config_of(m, c);
-	char why[512], ident[32];
+	char why[512], ident[32], *helper = NULL;
 	int channel;
 
 	c->restart_ms = c->kill_ms = 0;
@@ -476,7 +544,10 @@ children_start(struct master *m, struct child *c)
 			goto failed;
 		}
 	}
+	if (c->role == ROLE_KEYS)
+		s.helper = helper = hsm_given(g->config);
 	c->pid = spawn_role(&s, m->self_fd, &channel);
+	mem_free(helper);
 	if (store >= 0)
 		close(store);
 	if (c->pid < 0) {

@@ -3,13 +3,15 @@
 
 #include <stddef.h>
 
+#include "gateway/keys/helper.h"
+
 const struct role_desc roles_table[ROLES] = {
-	[ROLE_MASTER] = { ROLE_MASTER, "master", "reads the config, binds, starts the others", false, 0, NULL },
-	[ROLE_KEYS] = { ROLE_KEYS, "keys", "holds the private keys and signs with them", false, 1, keys_main },
-	[ROLE_JOURNAL] = { ROLE_JOURNAL, "journal", "writes the audit journal", false, 1, journal_main },
-	[ROLE_CONTROL] = { ROLE_CONTROL, "control", "answers gwctl", false, 1, control_main },
-	[ROLE_WORKER] = { ROLE_WORKER, "worker", "accepts, decides, forwards", true, 1, worker_main },
-	[ROLE_CA] = { ROLE_CA, "ca", "issues and renews certificates", false, 1, ca_main },
+	[ROLE_MASTER] = { ROLE_MASTER, "master", "reads the config, binds, starts the others", false, 0, NULL, NULL },
+	[ROLE_KEYS] = { ROLE_KEYS, "keys", "holds the private keys and signs with them", false, 1, keys_main, &keys_helper },
+	[ROLE_JOURNAL] = { ROLE_JOURNAL, "journal", "writes the audit journal", false, 1, journal_main, NULL },
+	[ROLE_CONTROL] = { ROLE_CONTROL, "control", "answers gwctl", false, 1, control_main, NULL },
+	[ROLE_WORKER] = { ROLE_WORKER, "worker", "accepts, decides, forwards", true, 1, worker_main, NULL },
+	[ROLE_CA] = { ROLE_CA, "ca", "issues and renews certificates", false, 1, ca_main, NULL },
 };
 
 const struct roles_edge roles_edges[] = {

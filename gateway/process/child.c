@@ -9,6 +9,8 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "gateway/base/clock.h"
@@ -166,6 +168,28 @@ receive_setup(struct role_env *env)
 	mem_free(buf);
 }
 
+static void
+own_user(const struct spawn *s, uint32_t *bits)
+{
+	const char *why = "?";
+
+	if (!s->drop)
+		return;
+	if (privs_drop(s->uid, s->gid, false, &why) < 0)
+		log_fatal("cannot become uid %u gid %u: %s (%m)", (unsigned)s->uid, (unsigned)s->gid, why);
+	*bits |= SANDBOX_UID;
+}
+
+/* (A change of ids clears the death signal, hence after it.) */
+static void
+die_with(pid_t parent)
+{
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+		log_fatal("the parent's death signal cannot be set: %m");
+	if (getppid() != parent)
+		exit(0);
+}
+
 /* Everything that can be taken away is, before a byte is read that this program did not write. */
 static void
 confine(const struct spawn *s, pid_t master, uint32_t *bits)
@@ -174,21 +198,108 @@ confine(const struct spawn *s, pid_t master, uint32_t *bits)
 
 	if (sandbox_limits(s->role, bits, &why) < 0)
 		log_fatal("cannot confine this role: %s (%m)", why);
-	if (s->drop) {
-		if (privs_drop(s->uid, s->gid, false, &why) < 0)
-			log_fatal("cannot become uid %u gid %u: %s (%m)", (unsigned)s->uid, (unsigned)s->gid, why);
-		*bits |= SANDBOX_UID;
-	}
-	/*
-	 * Nobody outlives master, but for the journal, which reads the end of its channel, writes what the
-	 * rings still hold and leaves. (A change of ids clears the death signal, hence after it.)
-	 */
-	if (s->role != ROLE_JOURNAL && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
-		log_fatal("the parent's death signal cannot be set: %m");
-	if (getppid() != master)
+	own_user(s, bits);
+	/* Nobody outlives master, but for the journal, which reads the end of its channel, writes what the rings still hold and leaves. */
+	if (s->role != ROLE_JOURNAL)
+		die_with(master);
+	else if (getppid() != master)
 		exit(0);
 	if (sandbox_enter(s->role, s->dir_fd, bits, &why) < 0)
 		log_fatal("cannot confine this role: %s (%m)", why);
+}
+
+/* ---- helpers: the role, a process that starts the helper again and again, the helper ---- */
+
+#define HELPER_PATHS 64
+#define HELPER_LOAD_S 30
+#define HELPER_STEADY_MS 10000 /* one that lived this long is started again at once */
+#define HELPER_BACKOFF_MIN_MS 250
+#define HELPER_BACKOFF_MAX_MS 30000
+
+static void __attribute__((noreturn))
+helper_run(const struct role_helper *h, const struct spawn *s, pid_t parent, int channel, uint32_t bits)
+{
+	char *given = mem_strdup(s->helper), *rest = NULL;
+	const char *paths[HELPER_PATHS], *why = "?";
+	size_t n = 0;
+
+	for (char *line = strtok_r(given, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
+		if (!strncmp(line, "path ", 5)) {
+			if (n == HELPER_PATHS)
+				log_fatal("more than %d paths", HELPER_PATHS);
+			paths[n++] = line + 5;
+		}
+	signal(SIGCHLD, SIG_DFL);
+	if (sandbox_limits(SANDBOX_HSM, &bits, &why) < 0)
+		log_fatal("cannot confine this process: %s (%m)", why);
+	die_with(parent);
+	alarm(HELPER_LOAD_S);
+	if (h->load(channel, s->helper) < 0)
+		exit(1);
+	alarm(0);
+	if (sandbox_enter_paths(paths, n, &bits, &why) < 0)
+		log_fatal("cannot confine this process: %s (%m)", why);
+	exit(h->main(channel, s->helper, bits));
+}
+
+/* It holds nothing and reads nothing, so that it need not be confined, which its children would inherit. */
+static void __attribute__((noreturn))
+helper_supervise(const struct role_helper *h, const struct spawn *s, pid_t role, int channel)
+{
+	uint64_t backoff = HELPER_BACKOFF_MIN_MS;
+	pid_t self = getpid(), pid;
+	uint32_t bits = 0;
+	char ident[16];
+	int status;
+
+	close(SPAWN_MASTER_FD);
+	log_init(h->name);
+	snprintf(ident, sizeof(ident), "sp-%.12s", h->name);
+	prctl(PR_SET_NAME, ident, 0, 0, 0);
+	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	own_user(s, &bits);
+	die_with(role);
+	for (;;) {
+		uint64_t started = clock_mono_ms();
+
+		pid = fork();
+		if (pid < 0)
+			log_fatal("cannot start: %m");
+		if (pid == 0)
+			helper_run(h, s, self, channel, bits);
+		while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+			;
+		if (WIFSIGNALED(status))
+			log_error("%s was killed by signal %d%s", h->name, WTERMSIG(status),
+			    WTERMSIG(status) == SIGALRM ? ": what it asked took too long" :
+			    WTERMSIG(status) == SIGSYS ? ": a system call that it may not make" : "");
+		if (clock_mono_ms() - started >= HELPER_STEADY_MS)
+			backoff = HELPER_BACKOFF_MIN_MS;
+		nanosleep(&(struct timespec){ .tv_sec = (time_t)(backoff / 1000), .tv_nsec = (long)(backoff % 1000) * 1000000 }, NULL);
+		backoff = backoff * 2 > HELPER_BACKOFF_MAX_MS ? HELPER_BACKOFF_MAX_MS : backoff * 2;
+	}
+}
+
+/* The role goes on when it ends, and hears of its successor by their channel. */
+static void
+helper_start(const struct role_helper *h, const struct spawn *s, struct role_env *env)
+{
+	pid_t self = getpid(), pid;
+	int sv[2];
+
+	if (!h || !s->helper)
+		return;
+	signal(SIGCHLD, SIG_IGN);
+	if (ipc_pair(sv) < 0 || (pid = fork()) < 0)
+		log_fatal("cannot start %s: %m", h->name);
+	if (pid == 0) {
+		close(sv[0]);
+		signal(SIGCHLD, SIG_DFL);
+		helper_supervise(h, s, self, sv[1]);
+	}
+	close(sv[1]);
+	env->helper_fd = sv[0];
+	env->helper = s->helper;
 }
 
 void
@@ -196,7 +307,7 @@ child_run(const struct role_desc *table)
 {
 	struct role_env env = {
 		.master = SPAWN_MASTER_FD, .config_fd = -1, .policy_fd = -1, .ring_fd = -1, .ring_wake_fd = -1,
-		.journal_dir_fd = -1, .control_fd = -1,
+		.journal_dir_fd = -1, .control_fd = -1, .helper_fd = -1,
 	};
 	struct spawn s;
 	pid_t master;
@@ -218,6 +329,7 @@ child_run(const struct role_desc *table)
 	snprintf(ident, sizeof(ident), "sp-%.8s-%u", role_name(s.role), s.index);
 	prctl(PR_SET_NAME, ident, 0, 0, 0);
 
+	helper_start(table[s.role].helper, &s, &env);
 	confine(&s, master, &env.sandbox);
 	receive_setup(&env);
 	if (!table[s.role].main)

@@ -19,10 +19,11 @@ enum role_fd {
 	ROLE_FD_RING_WAKE,    /* the journal's eventfd */
 	ROLE_FD_LISTENER,     /* arg: index in config.listeners */
 	ROLE_FD_CHANNEL,      /* ipc to another role; arg: (enum role << 8) | index */
-	ROLE_FD_KEY,          /* keys: a private key file, read-only; arg: key number */
+	ROLE_FD_KEY,          /* keys: a private key file, read-only, or a text with the pkcs11: URI of one; arg: key number */
 	ROLE_FD_JOURNAL_DIR,  /* journal: the directory */
 	ROLE_FD_CONTROL,      /* control: the listening admin socket */
 	ROLE_FD_KEY_CERT,     /* keys: the certificate chain of a key, PEM (sealed memfd); arg: key number; after its ROLE_FD_KEY */
+	ROLE_FD_PIN,          /* keys: the file with an HSM's PIN; arg: key number; before its ROLE_FD_KEY */
 	ROLE_FD_PASSPHRASE,   /* ca: the file with the issuing key's passphrase, read-only; arg: 0 */
 	ROLE_FD_MAX = 16,
 };
@@ -93,8 +94,23 @@ struct role_env {
 	} *fds;               /* listeners, channels, keys, other producers' rings */
 	unsigned nfds;
 	uint32_t sandbox;     /* bits achieved */
+	int helper_fd;        /* channel to the role's helper; -1: it has none */
+	const char *helper;   /* what that was given */
 };
 typedef int role_main_fn(struct role_env *env);
+
+/*
+ * A second process of a role, for what needs more than the role itself may have: forked before either is confined, so that the role is not widened by it.
+ * It runs as the role's user, dies with the role, talks to nobody else and is started again whenever it ends, sooner or later as it lived long or
+ * not. What it is given is lines: "path /a/b" is a path that it may use, all others are its own.
+ */
+struct role_helper {
+	const char *name;
+	/* Before it is confined, without a byte from anybody: what has to be mapped is. 0 or -1. At most 30 s. */
+	int (*load)(int channel, const char *given);
+	/* The exit code. Its successor reads what is left in the channel. */
+	int (*main)(int channel, const char *given, uint32_t sandbox);
+};
 
 struct role_desc {
 	enum role role;
@@ -103,6 +119,7 @@ struct role_desc {
 	bool network;         /* may it use AF_INET sockets? */
 	unsigned restart;     /* restarted when it dies */
 	role_main_fn *main;
+	const struct role_helper *helper; /* NULL: none */
 };
 
 const char *role_name(enum role r);

@@ -17,6 +17,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
@@ -35,6 +36,9 @@ enum {
 	MAY_WRITE_DIR = 32,
 	MAY_LOCK_MEMORY = 64,
 	MAY_SHARE = 256,    /* sealed memory for others */
+	MAY_DEVICE = 512,   /* ioctl() on devices that it was named */
+	MAY_ALARM = 1024,   /* to be ended when something takes too long */
+	MAY_TRY = 2048,     /* what is not allowed is refused, not fatal: strangers' code that tries to write to syslog, for one */
 	SPECULATE = 128,    /* no speculation barriers in user space: it holds no secret that it would have to hide from itself */
 };
 
@@ -47,6 +51,7 @@ static const struct sandbox {
 	[ROLE_CONTROL] = { MAY_ACCEPT | SPECULATE, 1024 },
 	[ROLE_WORKER] = { MAY_ACCEPT | MAY_INET | MAY_UNIX | MAY_DIAG | MAY_SHARE | SPECULATE, 0 },
 	[ROLE_CA] = { MAY_READ_DIR | MAY_WRITE_DIR | MAY_LOCK_MEMORY, 256 }, /* its store */
+	[SANDBOX_HSM] = { MAY_READ_DIR | MAY_WRITE_DIR | MAY_LOCK_MEMORY | MAY_ALARM | MAY_TRY, 1024 },
 	[SANDBOX_POLICY] = { MAY_READ_DIR | SPECULATE, 64 },
 };
 
@@ -199,7 +204,7 @@ rules_for_paths(scmp_filter_ctx f, unsigned may)
 static int
 enter_seccomp(const struct sandbox *s, const char **why)
 {
-	scmp_filter_ctx f = seccomp_init(SCMP_ACT_KILL_PROCESS);
+	scmp_filter_ctx f = seccomp_init(s->may & MAY_TRY ? SCMP_ACT_ERRNO(EACCES) : SCMP_ACT_KILL_PROCESS);
 	int r;
 
 	if (!f) {
@@ -236,6 +241,12 @@ enter_seccomp(const struct sandbox *s, const char **why)
 	}
 	if (s->may & MAY_SHARE)
 		rule(f, SCMP_ACT_ALLOW, CALL(memfd_create), 0, NULL);
+	if (s->may & MAY_ALARM) {
+		rule(f, SCMP_ACT_ALLOW, CALL(alarm), 0, NULL);
+		rule(f, SCMP_ACT_ALLOW, CALL(setitimer), 0, NULL);
+	}
+	if (s->may & MAY_DEVICE)
+		rule(f, SCMP_ACT_ALLOW, CALL(ioctl), 0, NULL);
 	if (failed) {
 		*why = "seccomp: the filter cannot be made";
 		seccomp_release(f);
@@ -276,15 +287,45 @@ enum {
 };
 
 static int
-ll_allow_dir(int ruleset, int dir_fd, uint64_t access)
+ll_allow(int ruleset, int fd, uint64_t access)
 {
-	struct ll_path_beneath p = { .access = access, .parent = dir_fd };
+	struct ll_path_beneath p = { .access = access, .parent = fd };
 
 	return (int)syscall(SYS_landlock_add_rule, ruleset, LL_RULE_PATH_BENEATH, &p, 0);
 }
 
 static int
-enter_landlock(const struct sandbox *s, int dir_fd, uint32_t *bits, const char **why)
+ll_allow_path(int ruleset, const char *path, uint64_t known, const char **why)
+{
+	const uint64_t write_file = LL_WRITE_FILE | LL_TRUNCATE | LL_IOCTL_DEV, read_dir = LL_READ_FILE | LL_READ_DIR,
+		       write_dir = write_file | LL_REMOVE_FILE | LL_REMOVE_DIR | LL_MAKE_DIR | LL_MAKE_REG;
+	int fd = open(path, O_PATH | O_CLOEXEC), r = -1;
+	uint64_t access;
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0) {
+		*why = "a path that it needs is not there";
+	} else {
+		access = S_ISDIR(st.st_mode) ? read_dir : LL_READ_FILE;
+		if (faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) == 0)
+			access |= S_ISDIR(st.st_mode) ? write_dir : write_file;
+		r = ll_allow(ruleset, fd, access & known);
+		if (r < 0)
+			*why = "landlock: the kernel refused a path";
+	}
+	if (fd >= 0)
+		close(fd);
+	return r;
+}
+
+struct places {
+	int dir_fd;                /* -1: none */
+	const char *const *paths;
+	size_t npaths;
+};
+
+static int
+enter_landlock(const struct sandbox *s, const struct places *at, uint32_t *bits, const char **why)
 {
 	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LL_CREATE_VERSION);
 	struct ll_ruleset_attr attr = { .fs = LL_FS_V1 };
@@ -306,15 +347,18 @@ enter_landlock(const struct sandbox *s, int dir_fd, uint32_t *bits, const char *
 		*why = "landlock: the kernel refused the rule set";
 		return -1;
 	}
-	if (s->may & MAY_READ_DIR && dir_fd >= 0 && ll_allow_dir(ruleset, dir_fd, dir) < 0) {
+	if (s->may & MAY_READ_DIR && at->dir_fd >= 0 && ll_allow(ruleset, at->dir_fd, dir) < 0) {
 		*why = "landlock: the kernel refused the directory";
 		goto out;
 	}
+	for (size_t i = 0; i < at->npaths; i++)
+		if (ll_allow_path(ruleset, at->paths[i], attr.fs, why) < 0)
+			goto out;
 	if (WITH_ASAN) { /* test builds read their own symbols and /proc/self/maps */
 		int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
 		if (root >= 0) {
-			ll_allow_dir(ruleset, root, LL_READ_FILE | LL_READ_DIR);
+			ll_allow(ruleset, root, LL_READ_FILE | LL_READ_DIR);
 			close(root);
 		}
 	}
@@ -375,17 +419,12 @@ sandbox_limits(unsigned role, uint32_t *bits, const char **why)
 	return 0;
 }
 
-int
-sandbox_enter(unsigned role, int dir_fd, uint32_t *bits, const char **why)
+static int
+enter(const struct sandbox *s, const struct places *at, uint32_t *bits, const char **why)
 {
-	const struct sandbox *s = &sandboxes[role];
 	int r;
 
-	if (role == ROLE_MASTER || role > SANDBOX_POLICY) {
-		*why = "no such sandbox";
-		return -1;
-	}
-	if (enter_landlock(s, dir_fd, bits, why) < 0)
+	if (enter_landlock(s, at, bits, why) < 0)
 		return -1;
 	r = enter_seccomp(s, why);
 	if (r < 0)
@@ -393,4 +432,33 @@ sandbox_enter(unsigned role, int dir_fd, uint32_t *bits, const char **why)
 	if (r > 0)
 		*bits |= SANDBOX_SECCOMP;
 	return 0;
+}
+
+int
+sandbox_enter(unsigned role, int dir_fd, uint32_t *bits, const char **why)
+{
+	const struct places at = { .dir_fd = dir_fd };
+
+	if (role == ROLE_MASTER || role > SANDBOX_POLICY) {
+		*why = "no such sandbox";
+		return -1;
+	}
+	return enter(&sandboxes[role], &at, bits, why);
+}
+
+int
+sandbox_enter_paths(const char *const *paths, size_t n, uint32_t *bits, const char **why)
+{
+	const struct places at = { .dir_fd = -1, .paths = paths, .npaths = n };
+	struct sandbox s = sandboxes[SANDBOX_HSM];
+	struct stat st;
+
+	for (size_t i = 0; i < n; i++) {
+		if (stat(paths[i], &st) < 0) {
+			*why = "a path that it needs is not there";
+			return -1;
+		}
+		s.may |= S_ISSOCK(st.st_mode) ? MAY_UNIX : S_ISCHR(st.st_mode) ? MAY_DEVICE : 0;
+	}
+	return enter(&s, &at, bits, why);
 }

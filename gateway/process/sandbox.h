@@ -25,8 +25,9 @@ enum sandbox_bit {
 /* The bits' names, in order of their value; NULL beyond the last. */
 const char *sandbox_bit_name(unsigned n);
 
-/* The policy compiler's sandbox, beside those of the roles. */
+/* The policy compiler's sandbox and that of the keys role's helper for an HSM, beside those of the roles. */
 #define SANDBOX_POLICY ROLES
+#define SANDBOX_HSM (ROLES + 1)
 
 /* No core file, not dumpable, no new privileges. Before privileges are dropped. 0 or -1 (*why). */
 int sandbox_limits(unsigned role, uint32_t *bits, const char **why);
@@ -35,5 +36,10 @@ int sandbox_limits(unsigned role, uint32_t *bits, const char **why);
  * policy compiler's to read), or -1. Adds to *bits what was achieved. 0, or -1 with *why: the process must then exit.
  */
 int sandbox_enter(unsigned role, int dir_fd, uint32_t *bits, const char **why);
+/*
+ * The same for SANDBOX_HSM, which may use what is named and nothing else: files, what is beneath directories (to write where its user may write),
+ * devices, Unix sockets. Each must be there.
+ */
+int sandbox_enter_paths(const char *const *paths, size_t n, uint32_t *bits, const char **why);
 
 #endif

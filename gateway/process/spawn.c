@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "gateway/base/mem.h"
 #include "gateway/process/asan.h"
 #include "gateway/process/ipc.h"
 
@@ -61,7 +62,7 @@ pid_t
 spawn_role(const struct spawn *s, int self_fd, int *channel)
 {
 	char title[64], what[128];
-	char *argv[] = { title, NULL }, *envp[5];
+	char *argv[] = { title, NULL }, *envp[6], *helper = NULL;
 	unsigned n = 0;
 	int sv[2];
 	pid_t pid;
@@ -74,6 +75,8 @@ spawn_role(const struct spawn *s, int self_fd, int *channel)
 	snprintf(what, sizeof(what), SPAWN_ENV "=%u:%u:%d:%u:%u:%d:%d", (unsigned)s->role, s->index, s->drop ? 1 : 0,
 	    (unsigned)s->uid, (unsigned)s->gid, s->dir_fd >= 0 ? 1 : 0, (int)getpid());
 	envp[n++] = what;
+	if (s->helper)
+		envp[n++] = helper = mem_printf(SPAWN_HELPER_ENV "=%s", s->helper);
 #if WITH_ASAN
 	/* Test builds: the sandbox allows no leak checker (it would have to trace itself). */
 	static char asan[512], ubsan[512];
@@ -88,14 +91,17 @@ spawn_role(const struct spawn *s, int self_fd, int *channel)
 #endif
 	envp[n] = NULL;
 
-	if (ipc_pair(sv) < 0)
+	if (ipc_pair(sv) < 0) {
+		mem_free(helper);
 		return -1;
+	}
 	pid = fork();
 	if (pid == 0) {
 		become(s, self_fd, sv[1], argv, envp);
 		dprintf(2, "sallyportd: cannot start the role %s: %s; is /proc mounted?\n", role_name(s->role), strerror(errno));
 		_exit(127);
 	}
+	mem_free(helper);
 	close(sv[1]);
 	if (pid < 0) {
 		int saved = errno;
@@ -124,6 +130,7 @@ spawn_describe(struct spawn *s, pid_t *master)
 		.role = (enum role)role, .index = index, .drop = drop, .uid = uid, .gid = gid, .dir_fd = dir ? SPAWN_DIR_FD : -1,
 	};
 	*master = parent;
+	s->helper = mem_strdup(getenv(SPAWN_HELPER_ENV));
 	clearenv();
 	return 1;
 }

@@ -11,6 +11,7 @@
 #define SPAWN_MASTER_FD 3   /* in the child: the channel to master */
 #define SPAWN_DIR_FD 4      /* in the child: its one directory, when it has one */
 #define SPAWN_ENV "SALLYPORTD_ROLE"
+#define SPAWN_HELPER_ENV "SALLYPORTD_HELPER"
 
 struct spawn {
 	enum role role;
@@ -19,6 +20,7 @@ struct spawn {
 	uid_t uid;
 	gid_t gid;
 	int dir_fd;          /* borrowed; -1: none */
+	const char *helper;  /* what the role's helper needs, as struct role_helper says; NULL: it has none. spawn_describe()'s is for good */
 };
 
 /* Once, at start: a descriptor of our own binary, so that a replaced file changes nothing for running roles. -1 with errno. */
