@@ -64,8 +64,13 @@ struct caller *link_successor(struct link_set *s, struct caller *c, bool server_
 		return n;
 	}
 	ask(s, c, (int64_t)(now_ms / 1000));
-	over = (int64_t)now_ms - (c->good_until + 1) * 1000;
-	*wait = over < GRACE_MS;
+	/* It may be as far away as the type goes: refused, or without an end. */
+	if (c->good_until >= (int64_t)(now_ms / 1000)) {
+		*wait = true;
+	} else if (c->good_until >= (int64_t)(now_ms / 1000) - GRACE_MS / 1000 - 1) {
+		over = (int64_t)now_ms - (c->good_until + 1) * 1000;
+		*wait = over < GRACE_MS;
+	}
 	return NULL;
 }
 
