@@ -23,12 +23,15 @@
 #include "pki/store.h"
 #include "pki/token.h"
 
+#define LIVE_MAX 100 /* certificates of one id: who renews and renews fills the books with them */
 #define RENEWAL_CONTEXT "sallyport renewal 1" /* with its zero octet */
 
 struct est {
 	struct ca *ca;
 	struct store store;          /* for tokens: the lock is the CA's */
 	char *dir;
+	dev_t dev;                   /* of DIR/ca: another one is another CA */
+	ino_t ino;
 	struct est_options o;
 };
 
@@ -50,6 +53,25 @@ struct job {
 
 /* ---- opening ------------------------------------------------------------------------------------------ */
 
+/* What "gwctl pki init" made anew is not what was opened. */
+static bool
+is_same_ca(const struct est *e)
+{
+	struct stat st;
+
+	return stat(e->store.ca, &st) == 0 && st.st_dev == e->dev && st.st_ino == e->ino;
+}
+
+static int
+lock(struct est *e, struct errs *errs)
+{
+	if (!is_same_ca(e)) {
+		errs_add(errs, e->store.ca, 0, "it is not there any more, or another CA is in its place");
+		return -1;
+	}
+	return ca_lock(e->ca, errs);
+}
+
 struct est *
 est_open(const char *dir, const struct est_options *o, struct errs *errs)
 {
@@ -67,6 +89,10 @@ est_open(const char *dir, const struct est_options *o, struct errs *errs)
 	}
 	if (stat(dir, &st) == 0)
 		e->store.owner = (struct pkifile_owner){ st.st_uid, st.st_gid };
+	if (stat(e->store.ca, &st) == 0) {
+		e->dev = st.st_dev;
+		e->ino = st.st_ino;
+	}
 	ca_unlock(e->ca);
 	return e;
 }
@@ -201,6 +227,14 @@ repeat(struct job *j)
 	return 0;
 }
 
+static void
+count_living(void *ctx, const struct ca_entry *e)
+{
+	size_t *n = ctx;
+
+	*n += e->state == CA_VALID || e->state == CA_SUPERSEDED;
+}
+
 static int
 issue(struct job *j, const char *how)
 {
@@ -208,10 +242,16 @@ issue(struct job *j, const char *how)
 	struct ca_request q = { .kind = j->kind, .id = j->id, .dns = (const char *const *)j->dns, .ndns = j->ndns, .now = j->r->now,
 		.lifetime_s = gateway ? j->e->o.gateway_s : j->e->o.workload_s, .csr = j->csr, .how = how,
 		.predecessor = j->predecessor[0] ? j->predecessor : NULL };
+	size_t living = 0;
 	struct ca_issued issued = { 0 };
 	struct errs errs;
 	int rc = -1;
 
+	ca_each(j->e->ca, j->id, j->r->now, count_living, &living);
+	if (living >= LIVE_MAX) {
+		explain(j, "%zu certificates of this id are in force", living);
+		return refuse(j, EST_FORBIDDEN, "too-many", "too many certificates of this id are in force; renew less often");
+	}
 	errs_init(&errs);
 	/* Used, on disk, before it leaves. */
 	if (ca_issue(j->e->ca, &q, &issued, &errs) < 0 || token_use(&j->e->store, j->token, j->spki, issued.serial, issued.chain_pem, &errs) < 0) {
@@ -516,7 +556,7 @@ est_enroll(struct est *e, const struct est_request *r, struct est_answer *out)
 	if (read_request(&j) < 0)
 		return;
 	errs_init(&errs);
-	if (ca_lock(e->ca, &errs) < 0) {
+	if (lock(e, &errs) < 0) {
 		unavailable(&j, &errs);
 	} else {
 		if (r->renewal)
@@ -543,7 +583,7 @@ est_cacerts(struct est *e, struct est_certs *out, struct errs *errs)
 	int rc = -1;
 
 	memset(out, 0, sizeof(*out));
-	if (ca_lock(e->ca, errs) < 0)
+	if (lock(e, errs) < 0)
 		return -1;
 	buf_init(&data, SVID_MAX_BYTES);
 	if ((roots = ca_bundle(e->dir, errs)) && add_pem(out, &data, ca_issuing_pem(e->ca)) == 0 && add_pem(out, &data, roots) == 0)
@@ -577,7 +617,7 @@ est_csrattrs(size_t *len)
 int
 est_sweep(struct est *e, int64_t now, struct est_status_info *out, struct errs *errs)
 {
-	if (ca_lock(e->ca, errs) < 0)
+	if (lock(e, errs) < 0)
 		return -1;
 	out->tokens = token_sweep(&e->store, now);
 	out->not_after = ca_issuing_end(e->ca);

@@ -641,6 +641,69 @@ test_renewed_by_operator(void **state)
 	mem_free(o.h);
 }
 
+static void
+do_rotate(struct ca *ca, void *ctx)
+{
+	const int *step = ctx;
+	struct errs errs;
+
+	errs_init(&errs);
+	assert_int_equal(*step ? ca_rotate_switch(ca, NULL, now, &errs) : ca_rotate_begin(ca, PKEY_P384, NULL, now, &errs), 0);
+	errs_fini(&errs);
+}
+
+/* While the CA is replaced, certificates of the old one are renewed by the new one. */
+static void
+test_rotation(void **state)
+{
+	struct held *h = enrolled("permit-svc", NULL, a);
+	struct est_certs certs;
+	struct errs errs;
+	int step = 0;
+
+	(void)state;
+	errs_init(&errs);
+	with_ca(do_rotate, &step);
+	assert_int_equal(est_cacerts(est, &certs, &errs), 0);
+	assert_int_equal(certs.n, 4); /* the issuing CA, two roots, the new one certified by the old one */
+	est_certs_fini(&certs);
+	step = 1;
+	with_ca(do_rotate, &step);
+	renew(&(struct estbed_csr){ .key = a }, h);
+	assert_answer(EST_OK, "renewed");
+	assert_true(out.certs.certs[1].len != h->chain[1].len || memcmp(out.certs.certs[1].p, h->chain[1].p, h->chain[1].len) != 0);
+	mem_free(h);
+	h = hold();
+	renew(&(struct estbed_csr){ .key = b, .old = a }, h);
+	assert_answer(EST_OK, "renewed");
+	assert_int_equal(est_cacerts(est, &certs, &errs), 0);
+	assert_int_equal(certs.n, 4);
+	est_certs_fini(&certs);
+	errs_fini(&errs);
+	mem_free(h);
+}
+
+/* Who renews and renews does not fill the books. */
+static void
+test_renew_without_end(void **state)
+{
+	struct held *h = enrolled("permit-svc", NULL, a), *next;
+	int n = 1;
+
+	(void)state;
+	for (;; n++) {
+		renew(&(struct estbed_csr){ .key = a }, h);
+		if (out.status != EST_OK)
+			break;
+		next = hold();
+		mem_free(h);
+		h = next;
+	}
+	assert_answer(EST_FORBIDDEN, "too-many");
+	assert_int_equal(n, 100);
+	mem_free(h);
+}
+
 /* ---- crashes and rivals ------------------------------------------------------------------------------------ */
 
 static size_t valid;
@@ -654,7 +717,7 @@ static void
 do_count(struct ca *ca, void *ctx)
 {
 	valid = 0;
-	ca_each(ca, now, count_valid, ctx);
+	ca_each(ca, ctx, now, count_valid, ctx);
 }
 
 /* Runs fn in a process of its own with an est of its own; its exit code. */
@@ -830,6 +893,7 @@ static void
 test_unavailable(void **state)
 {
 	char *token = estbed_token(dir, "permit-svc", NULL, now, 600), *ca = mem_printf("%s/ca", dir), *away = mem_printf("%s/away", dir);
+	struct errs errs;
 
 	(void)state;
 	assert_int_equal(rename(ca, away), 0);
@@ -839,6 +903,17 @@ test_unavailable(void **state)
 	assert_int_equal(rename(away, ca), 0);
 	enroll(&(struct estbed_csr){ .key = a }, token);
 	assert_answer(EST_OK, "issued");
+	/* Or another was put in its place, whose key we do not have. */
+	assert_int_equal(rename(ca, away), 0);
+	errs_init(&errs);
+	assert_int_equal(ca_init(dir, "hud.example", PKEY_P256, NULL, now, &errs), 0);
+	errs_fini(&errs);
+	enroll(&(struct estbed_csr){ .key = a }, token);
+	assert_answer(EST_UNAVAILABLE, "ca-unavailable");
+	est_close(est);
+	est = open_est(dir, NULL);
+	enroll(&(struct estbed_csr){ .key = a }, token);
+	assert_answer(EST_FORBIDDEN, "revoked"); /* not in these books */
 	mem_free(token);
 	mem_free(ca);
 	mem_free(away);
@@ -943,7 +1018,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		WITH(test_token), WITH(test_proof), WITH(test_refused), WITH(test_no_gateway), WITH(test_bounds), WITH(test_renew_same_key),
 		WITH(test_renew_new_key), WITH(test_no_proof), WITH(test_renew_refused), WITH(test_successor_revoked), WITH(test_unknown),
-		WITH(test_gateway), WITH(test_renewed_by_operator), WITH(test_crash), WITH(test_rivals), WITH(test_cacerts), WITH(test_encrypted),
+		WITH(test_gateway), WITH(test_renewed_by_operator), WITH(test_rotation), WITH(test_renew_without_end), WITH(test_crash), WITH(test_rivals), WITH(test_cacerts), WITH(test_encrypted),
 		WITH(test_unavailable), WITH(test_files), WITH(test_pkcs7),
 	};
 
