@@ -117,6 +117,7 @@ $(eval $(call unit,tls/test_tls,tests/unit/tls/bed.o $(KEYS_BED_O) $(filter-out 
 CONFIG_TEST_O := tests/unit/config/fixture.o $(ZOO_O) $(CONFIG_O) $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O)
 CONFIG_TEST_L := $(addprefix -Wl$(comma)--wrap=,getpwnam getgrnam getifaddrs freeifaddrs clock_wall_us) -lconfig -lcrypto
 $(foreach t,config docs faults peers_dir policy_files,$(eval $(call unit,config/test_$(t),$(CONFIG_TEST_O),$(CONFIG_TEST_L))))
+$(eval $(call unit,config/test_p11uri,gateway/config/p11uri.o $(addprefix gateway/base/, esc.o mem.o),))
 $(eval $(call unit,config/test_value,gateway/config/value.o gateway/config/host.o gateway/base/addr.o,))
 $(foreach t,http1 tcp,$(eval $(call unit,upstream/test_$t,tests/unit/upstream/bed.o $(UPSTREAM_O) $(IO_O) $(HTTP1_O) $(BASE_O),-levent_core)))
 $(eval $(call unit,exchange/test_owner,gateway/exchange/owner.o,))
@@ -171,6 +172,7 @@ $(eval $(call fuzz,ca_proto,gateway/ca/proto.o,))
 $(eval $(call fuzz,token,$(CA_O) $(PKI_O) $(BASE_O),-ljansson -lcrypto))
 $(eval $(call fuzz,pkcs7,pki/pkcs7.o gateway/base/mem.o,-lcrypto))
 $(eval $(call fuzz,keys_proto,gateway/keys/proto.o,))
+$(eval $(call fuzz,p11uri,gateway/config/p11uri.o $(addprefix gateway/base/, esc.o mem.o),))
 $(foreach t,audit_record audit_event audit_ring,$(eval $(call fuzz,$t,$(addprefix gateway/audit/, event.o parse.o record.o ring.o schema.o \
 	segment.o) $(BASE_O),)))
 

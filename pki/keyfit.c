@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -83,8 +84,11 @@ enum keyfit
 keyfit_check(const char *certificate_pem, const char *key_path)
 {
 	int status;
-	pid_t pid = fork();
+	pid_t pid;
 
+	if (!strncmp(key_path, "pkcs11:", 7))
+		return KEYFIT_UNKNOWN;
+	pid = fork();
 	if (pid == 0) {
 		prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 		_exit(compare(certificate_pem, key_path));

@@ -16,7 +16,7 @@ enum keyfit {
 	KEYFIT_UNKNOWN,    /* could not be found out: not readable, no certificate, no process; not a fault of the pair */
 };
 
-/* The first certificate of a PEM against the key in a file, a regular one. Blocks for about a millisecond. */
+/* The first certificate of a PEM against the key in a file, a regular one; a pkcs11: URI's is the keys role's to know. Blocks for about a millisecond. */
 enum keyfit keyfit_check(const char *certificate_pem, const char *key_path);
 
 /* The same of a key that is here already: for a process that may hold it for a moment and ends. */

@@ -161,6 +161,55 @@ print_traffic(const struct gwctl *g, const json_t *workers)
 	printf("%-12s%lld from clients\n", "connections", connections);
 }
 
+/* What the module of an HSM may use is no secret of the configuration's. */
+static void
+print_hsm(const json_t *hsm)
+{
+	char *paths = joined(json_object_get(hsm, "paths")), *module = joined(json_object_get(hsm, "module")), *sandbox = joined(json_object_get(hsm, "sandbox"));
+	json_t *k;
+	size_t i;
+	char *s;
+
+	s = mem_printf("%s, process %lld, started %lld time%s, by way of OpenSSL's %s", module, number(hsm, "pid"), number(hsm, "starts"),
+	    number(hsm, "starts") == 1 ? "" : "s", text(hsm, "via"));
+	line("hsm", text(hsm, "fault")[0] ? text(hsm, "fault") : s);
+	mem_free(s);
+	line("  may use", paths[0] ? paths : "no path");
+	line("  sandbox", sandbox);
+	json_array_foreach(json_object_get(hsm, "keys"), i, k) {
+		s = mem_printf("%s %s%s%s", text(k, "option"), text(k, "state"), text(k, "why")[0] ? ": " : "", text(k, "why"));
+		line("  key", s);
+		mem_free(s);
+	}
+	mem_free(paths);
+	mem_free(module);
+	mem_free(sandbox);
+}
+
+static void
+print_keys(const struct gwctl *g, const json_t *roles)
+{
+	json_t *r, *k;
+	size_t i, j;
+
+	title(g, "Keys");
+	json_array_foreach(roles, i, r) {
+		if (json_array_size(roles) > 1)
+			printf("instance %lld\n", number(r, "instance"));
+		json_array_foreach(json_object_get(r, "keys"), j, k) {
+			char *s = mem_printf("%s, %s, %lld signatures", text(k, "type"), !strcmp(text(k, "in"), "hsm") ? "in the HSM" : "in memory",
+			    number(k, "signatures"));
+			line(text(k, "option"), s);
+			mem_free(s);
+		}
+		if (number(r, "rate_limited") || number(r, "abuse"))
+			printf("%-10s %lld signatures over limits.signatures_per_second = %lld; %lld abuses\n", "REFUSED", number(r, "rate_limited"),
+			    number(r, "rate_limit"), number(r, "abuse"));
+		if (json_object_get(r, "hsm"))
+			print_hsm(json_object_get(r, "hsm"));
+	}
+}
+
 static void
 print_journal(const struct gwctl *g, const json_t *j)
 {
@@ -261,6 +310,7 @@ cmd_status(struct gwctl *g, int argc, char **argv)
 		putchar('\n');
 		print_listeners(g, json_object_get(answer, "listeners"));
 		print_traffic(g, json_object_get(answer, "workers"));
+		print_keys(g, json_object_get(answer, "keys"));
 		print_journal(g, json_object_get(answer, "journal"));
 		print_not_answering(answer);
 	}
