@@ -18,10 +18,11 @@ gateway/ca        : gateway/base gateway/process gateway/config gateway/io gatew
 gateway/tls       : gateway/base gateway/process gateway/config pki gateway/http1 gateway/io gateway/keys
 gateway/link      : gateway/base gateway/process gateway/config policy pki gateway/http1 gateway/http2 gateway/io gateway/audit gateway/tls
 gateway/upstream  : gateway/base gateway/process gateway/config gateway/http1 gateway/io gateway/audit
-gateway/exchange  : gateway/base gateway/process gateway/config policy pki gateway/http1 gateway/http2 gateway/io gateway/keys gateway/audit gateway/tls gateway/link gateway/upstream
+gateway/enrol     : gateway/base gateway/process gateway/config pki gateway/http1 gateway/io gateway/keys gateway/audit gateway/tls gateway/ca
+gateway/exchange  : gateway/base gateway/process gateway/config policy pki gateway/http1 gateway/http2 gateway/io gateway/keys gateway/audit gateway/tls gateway/link gateway/upstream gateway/enrol
 gateway/control   : gateway/base gateway/process gateway/config gateway/io gateway/audit policy
-gateway/main      : gateway/base gateway/process gateway/config policy pki gateway/io gateway/keys gateway/audit gateway/tls gateway/link gateway/upstream gateway/exchange gateway/control gateway/ca
-tools/gwctl       : gateway/base gateway/config gateway/audit gateway/http1 policy pki
+gateway/main      : gateway/base gateway/process gateway/config policy pki gateway/io gateway/keys gateway/audit gateway/tls gateway/link gateway/upstream gateway/exchange gateway/control gateway/ca gateway/enrol
+tools/gwctl       : gateway/base gateway/config gateway/audit gateway/http1 gateway/enrol policy pki
 '
 bad=0
 while read -r folder _ may; do
