@@ -190,7 +190,7 @@ check_paired(const char *path, const struct pairfile *before, const struct pairf
 	if (strcmp(before->code, p->code) == 0)
 		return refuse(errs, PAIRING_REPLAYED, "this very file was accepted before; nothing is to be done");
 	if (p->created <= before->created)
-		return refuse(errs, PAIRING_REPLAYED, "the file is older than the one accepted last; ask the peer to export a new one");
+		return refuse(errs, PAIRING_REPLAYED, "the file is not newer than the one accepted last; ask the peer to export a new one");
 	return PAIRING_OK;
 }
 

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -23,9 +24,15 @@ def ctl(config, *args, check=True):
     return p
 
 
-def export(g, domain, address, out, *more):
+made = [0]
+
+
+def export(g, domain, address, out, *more, bundle=None):
     """The file and its code, with everything said on the command line, as on a gateway whose configuration is not complete yet."""
-    p = ctl(g.path, "--json", "pair", "export", "--gateway", domain.gateway_id, "--bundle", "%s/%s.pem" % (domain.folder, domain.name), "--dir", domain.folder,
+    # Files of one second are equally new, so that the later one is no update.
+    wait("the next second", lambda: int(time.time()) > made[0])
+    made[0] = int(time.time())
+    p = ctl(g.path, "--json", "pair", "export", "--gateway", domain.gateway_id, "--bundle", bundle or "%s/%s.pem" % (domain.folder, domain.name), "--dir", domain.folder,
             "--address", address, "--out", out, *more)
     return out, json.loads(p.stdout)["code"]
 
@@ -204,8 +211,7 @@ def test_new_ca_without_a_call(unpaired, origin):
 
     # The pairing key alone is not enough for a CA.
     thief = Domain(p.outbox + "/pki-thief", "irs.example", "dmz1")
-    ctl(p.b.path, "pair", "export", "--gateway", p.irs.gateway_id, "--bundle", thief.folder + "/irs.example.pem", "--dir", p.irs.folder, "--address",
-        World.IRS + ":443", "--out", p.outbox + "/stolen.pair")
+    export(p.b, p.irs, World.IRS + ":443", p.outbox + "/stolen.pair", bundle=thief.folder + "/irs.example.pem")
     bundle = p.a.folder + "/peers/irs.example.pem"
     with open(bundle) as f:
         before = f.read()
@@ -241,7 +247,7 @@ def test_new_ca_without_a_call(unpaired, origin):
         p.b.reload()
         wait("links made anew", lambda: len(p.a.journal("link-up")) >= n + 2, 10)
         rotate(p.irs, "--retire", "--force")
-        _, _ = export(p.b, p.irs, World.IRS + ":443", p.outbox + "/irs-3.pair")
+        export(p.b, p.irs, World.IRS + ":443", p.outbox + "/irs-3.pair")
         j = json.loads(ctl(p.a.path, "--json", "pair", "update", p.outbox + "/irs-3.pair").stdout)
         assert len(j["removed"]["bundle"]) == 1 and j["added"] == {"gateways": [], "addresses": [], "bundle": []}
         p.b.reload()
@@ -269,8 +275,7 @@ def test_peer_moves(unpaired, origin):
         f.write(text.replace("\n}", "\n  links = 1; // ours\n}"))
     p.start()
     crosses(p)
-    ctl(p.b.path, "pair", "export", "--gateway", p.irs.gateway_id, "--gateway", "spiffe://irs.example/gateway/dmz2", "--bundle",
-        p.irs.folder + "/irs.example.pem", "--dir", p.irs.folder, "--address", World.IRS + ":443", "--address", "203.0.113.21:443", "--out", p.outbox + "/2.pair")
+    export(p.b, p.irs, World.IRS + ":443", p.outbox + "/2.pair", "--gateway", "spiffe://irs.example/gateway/dmz2", "--address", "203.0.113.21:443")
     out = ctl(p.a.path, "pair", "update", p.outbox + "/2.pair").stdout.decode()
     assert "gateway   + spiffe://irs.example/gateway/dmz2" in out and "address   + 203.0.113.21:443" in out and "CA " not in out
     with open(entry) as f:
