@@ -180,9 +180,7 @@ hud_conf ",
   { name = \"ledger\"; address = \"$hud:5432\"; accept = [ \"tcp\" ]; service = \"ledger\";
     clients = ( { uid = \"$(id -u)\"; principal = \"spiffe://hud.example/operator\"; } ); }
 );
-peers = (
-@include \"peers/irs.example.conf\"
-);
+peers_dir = \"peers\";   # what was accepted
 services = (
   { name = \"tax\"; host = \"tax.irs.example\"; via = \"irs\"; },
   { name = \"ledger\"; host = \"ledger.irs.example:5432\"; kind = \"tcp\"; via = \"irs\"; }
