@@ -2,6 +2,7 @@
 /* Passphrases of CA keys: from a file, or from the terminal, where the echo is back on however we end. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -60,6 +61,8 @@ read_hidden(int tty, const char *prompt)
 {
 	static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP };
 	struct sigaction action = { .sa_handler = on_signal }, before[5];
+	struct pollfd ready = { .fd = tty, .events = POLLIN };
+	sigset_t ours, mask;
 	struct termios quiet, shown;
 	char *line = mem_zalloc(PASSPHRASE_MAX + 2);
 	int err = 0;
@@ -70,14 +73,19 @@ read_hidden(int tty, const char *prompt)
 		mem_free(line);
 		return NULL;
 	}
-	for (int i = 0; i < 5; i++)
-		sigaction(signals[i], &action, &before[i]); /* without SA_RESTART: read() returns */
+	/* They come while we wait and at no other time, so that none is missed. */
+	sigemptyset(&ours);
+	for (int i = 0; i < 5; i++) {
+		sigaddset(&ours, signals[i]);
+		sigaction(signals[i], &action, &before[i]);
+	}
+	sigprocmask(SIG_BLOCK, &ours, &mask);
 	quiet = shown;
 	quiet.c_lflag &= ~(tcflag_t)(ECHO | ECHONL);
 	if (tcsetattr(tty, TCSAFLUSH, &quiet) != 0 || write(tty, prompt, strlen(prompt)) < 0)
 		err = errno;
 	while (err == 0 && n <= PASSPHRASE_MAX) {
-		ssize_t got = read(tty, line + n, 1);
+		ssize_t got = ppoll(&ready, 1, NULL, &mask) < 0 ? -1 : read(tty, line + n, 1);
 
 		if (got < 0)
 			err = errno;
@@ -93,6 +101,7 @@ read_hidden(int tty, const char *prompt)
 		err = errno;
 	for (int i = 0; i < 5; i++)
 		sigaction(signals[i], &before[i], NULL);
+	sigprocmask(SIG_SETMASK, &mask, NULL);
 	if (err == 0)
 		return line;
 	pkey_free_pem(line);
