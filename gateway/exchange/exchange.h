@@ -61,7 +61,7 @@ struct gate {
 		struct loop_timer timer;
 		struct loop_task slice;
 		unsigned cursor;
-		bool running, again, vouch;
+		bool running, again, urgent, vouch; /* again: each is to be judged anew; urgent: those first that have exchanges */
 		struct caller **marked; /* references: what depends on them ends or is rebound when the round is over */
 		size_t nmarked, cap;
 	} trust;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Continuous verification: callers whose certificate ended, was revoked or is not trusted any more, and what depends on them. A round looks
- * through all callers, some of them in each turn, and marks those that are to go; then, once, through the exchanges, if any was marked.
+ * through all callers, some of them in each turn, and marks those that are to go; then, once, through the exchanges, if any was marked. When what is
+ * trusted changed, those with exchanges come first; the others do nothing before they were judged, anyway.
  *
  *	timer ─▶ round: slice, slice, … ─▶ exchanges of marked callers: cut, or rebound ─▶ their connections ─▶ timer
  *
@@ -181,6 +182,8 @@ static void look_at_caller(void *ctx, struct caller *c)
 	const char *why;
 	bool wait;
 
+	if (g->trust.urgent && !busy(c))
+		return;
 	if (!c->active && LIST_EMPTY(&c->connections)) {
 		if (!c->links)
 			caller_unfollow(g->callers, c); /* judged when it is needed, if ever again */
@@ -205,12 +208,14 @@ static void on_slice(void *ctx)
 	struct gate *g = ctx;
 
 	caller_table_visit(g->callers, &g->trust.cursor, g->trust.again ? SLICE : SLICE_QUIET, look_at_caller, g);
-	if (g->trust.cursor) {
+	if (!g->trust.cursor)
+		act(g);
+	if (g->trust.cursor || g->trust.urgent) {
+		g->trust.urgent = g->trust.urgent && g->trust.cursor;
 		loop_next(g->loop, &g->trust.slice);
 		return;
 	}
 	g->trust.running = g->trust.again = false;
-	act(g);
 	timer_set(g->loop, &g->trust.timer, LINK_TICK_MS, on_timer, g);
 }
 
@@ -226,8 +231,7 @@ static void on_timer(void *ctx)
 {
 	struct gate *g = ctx;
 
-	if (link_set_tick(g->links))
-		g->trust.again = true;
+	g->trust.again = g->trust.urgent = link_set_tick(g->links);
 	begin(g);
 }
 
@@ -239,7 +243,7 @@ void gate_watch(struct gate *g)
 
 void gate_judge_callers(struct gate *g)
 {
-	g->trust.again = true;
+	g->trust.again = g->trust.urgent = true;
 	/* From the start: those that were looked at before are to be looked at again. */
 	if (g->trust.running)
 		g->trust.cursor = 0;

@@ -174,11 +174,10 @@ static size_t put_bytes(char *out, const struct svid_der *d)
 /* It is there before it is needed: whoever has something running under an older certificate keeps it. */
 static void announce(struct caller_table *t, struct caller *c)
 {
-	struct caller *o;
+	struct caller *o = NULL;
 
-	LIST_FOREACH(o, &t->ids[hash_bytes(c->id, c->id_len) % BUCKETS], same_id)
-		if (o->id_len == c->id_len && memcmp(o->id, c->id, c->id_len) == 0 && o->not_after < c->not_after && caller_used(o) &&
-		    (!c->server || !o->active))
+	while ((o = caller_of_id(t, c->id, c->id_len, o)))
+		if (o->not_after < c->not_after && caller_used(o) && (!c->server || !o->active))
 			caller_follow(t, o, c);
 }
 
@@ -259,15 +258,13 @@ bool caller_used(const struct caller *c)
 	return c->active || c->links || !LIST_EMPTY(&c->connections);
 }
 
-struct caller *caller_best(struct caller_table *t, const char *id, size_t len, int64_t now, bool server_too)
+struct caller *caller_of_id(struct caller_table *t, const char *id, size_t len, const struct caller *after)
 {
-	struct caller *c, *best = NULL;
+	struct caller *c = after ? LIST_NEXT(after, same_id) : LIST_FIRST(&t->ids[hash_bytes(id, len) % BUCKETS]);
 
-	LIST_FOREACH(c, &t->ids[hash_bytes(id, len) % BUCKETS], same_id)
-		if (c->id_len == len && memcmp(c->id, id, len) == 0 && c->trust == t->trust && !c->refusal && c->good_until >= now &&
-		    (server_too || !c->server) && (!best || c->not_after > best->not_after))
-			best = c;
-	return best;
+	while (c && (c->id_len != len || memcmp(c->id, id, len) != 0))
+		c = LIST_NEXT(c, same_id);
+	return c;
 }
 
 void caller_follow(struct caller_table *t, struct caller *c, struct caller *newer)

@@ -81,8 +81,8 @@ void caller_doubt(struct caller *c);
 void caller_judged(struct caller_table *t, struct caller *c, const char *refusal, int64_t until);
 /* Something runs that depends on it. */
 bool caller_used(const struct caller *c);
-/* The one of this id that is good for longest, not counting the unjudged and refused; NULL: none is good at "now". Links may take a server, exchanges not. */
-struct caller *caller_best(struct caller_table *t, const char *id, size_t len, int64_t now, bool server_too);
+/* The mtls callers of this id one after the other; after NULL: the first. NULL: there is none left. */
+struct caller *caller_of_id(struct caller_table *t, const char *id, size_t len, const struct caller *after);
 /* Remember "newer" in c, if it lasts longer than what is remembered. */
 void caller_follow(struct caller_table *t, struct caller *c, struct caller *newer);
 void caller_unfollow(struct caller_table *t, struct caller *c);

@@ -49,6 +49,17 @@ static void ask(struct link_set *s, struct caller *c, int64_t now_s)
 	s->env.on_want(s->env.ctx, c->id);
 }
 
+/* The one of this id that is good for longest; NULL: none is good. */
+static struct caller *best(struct link_set *s, const char *id, size_t len, bool server_too)
+{
+	struct caller *c = NULL, *out = NULL;
+
+	while ((c = caller_of_id(s->env.callers, id, len, c)))
+		if ((server_too || !c->server) && (!out || c->not_after > out->not_after) && !link_caller_refusal(s, c))
+			out = c;
+	return out;
+}
+
 struct caller *link_successor(struct link_set *s, struct caller *c, bool server_too, bool *wait)
 {
 	uint64_t now_ms = loop_wall_us(s->env.loop) / 1000;
@@ -58,7 +69,7 @@ struct caller *link_successor(struct link_set *s, struct caller *c, bool server_
 	*wait = false;
 	if (n && (server_too || !n->server) && !link_caller_refusal(s, n))
 		return n;
-	n = caller_best(s->env.callers, c->id, c->id_len, (int64_t)(now_ms / 1000), server_too);
+	n = best(s, c->id, c->id_len, server_too);
 	if (n && n->not_after > c->not_after) {
 		caller_follow(s->env.callers, c, n);
 		return n;
@@ -113,8 +124,7 @@ void link_take_chain(struct link_set *s, const struct svid_der *chain, size_t n)
 
 size_t link_find_chain(struct link_set *s, const char *id, size_t len, uint8_t *mem, struct svid_der out[SVID_MAX_CHAIN])
 {
-	int64_t now = (int64_t)(loop_wall_us(s->env.loop) / 1000000);
-	struct caller *c = caller_best(s->env.callers, id, len, now, true);
+	struct caller *c = best(s, id, len, true);
 
 	return c ? caller_chain(c, mem, out) : 0;
 }

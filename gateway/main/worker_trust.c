@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "gateway/base/hash.h"
 #include "gateway/base/le.h"
 #include "gateway/base/log.h"
 #include "gateway/base/mem.h"
@@ -37,28 +38,30 @@ static void add_crls(struct svid_bundle *b, const char *pem, const char *whose)
 		log_error("event=crl-refused of=%s reason=\"%s\"", whose, why);
 }
 
-/* All or, with *why, nothing. Config revocations are svid's by number. */
-static bool make_bundles(const struct config *c, struct svid_bundle **out, const char **why)
+/* How revocation is heeded, and the files of CRLs. Config revocations are svid's by number. */
+static void put_lists(const struct config *c, struct svid_bundle **to)
 {
 	_Static_assert((int)CONFIG_REV_OFF == (int)SVID_REV_OFF && (int)CONFIG_REV_IF_PRESENT == (int)SVID_REV_IF_PRESENT &&
 	    (int)CONFIG_REV_REQUIRED == (int)SVID_REV_REQUIRED, "two enumerations of one thing");
 
-	out[0] = svid_bundle_new(c->domain, c->identity.bundle_pem, why);
-	if (!out[0])
-		return false;
-	svid_bundle_set_revocation(out[0], (enum svid_revocation)c->identity.revocation);
-	add_crls(out[0], c->identity.crl_pem, c->domain);
-	for (size_t i = 0; i < c->npeers; i++) {
-		const struct config_peer *p = &c->peers[i];
+	svid_bundle_set_revocation(to[0], (enum svid_revocation)c->identity.revocation);
+	add_crls(to[0], c->identity.crl_pem, c->domain);
+	for (size_t i = 0; i < c->npeers; i++)
+		if (!c->peers[i].uplink) {
+			svid_bundle_set_revocation(to[1 + i], (enum svid_revocation)c->peers[i].revocation);
+			add_crls(to[1 + i], c->peers[i].crl_pem, c->peers[i].domain);
+		}
+}
 
-		out[1 + i] = p->uplink ? svid_bundle_ref(out[0]) : svid_bundle_new(p->domain, p->bundle_pem, why);
-		if (!out[1 + i])
-			return false;
-		if (p->uplink)
-			continue;
-		svid_bundle_set_revocation(out[1 + i], (enum svid_revocation)p->revocation);
-		add_crls(out[1 + i], p->crl_pem, p->domain);
-	}
+/* All or, with *why, nothing that can be used. */
+static bool make_bundles(const struct config *c, struct svid_bundle **out, const char **why)
+{
+	out[0] = svid_bundle_new(c->domain, c->identity.bundle_pem, why);
+	for (size_t i = 0; out[i] && i < c->npeers; i++)
+		out[1 + i] = c->peers[i].uplink ? svid_bundle_ref(out[0]) : svid_bundle_new(c->peers[i].domain, c->peers[i].bundle_pem, why);
+	if (!out[c->npeers])
+		return false;
+	put_lists(c, out);
 	return true;
 }
 
@@ -105,6 +108,14 @@ static void look_at_own(void)
 
 /* ---- made anew ---- */
 
+/* As link_set_trust(); then callers. */
+static void judge(struct tls_env *tls, const bool *new_cas, bool renewed)
+{
+	link_set_trust(trust.gate->links, tls, new_cas, renewed);
+	link_crls_changed(trust.gate->links);
+	gate_judge_callers(trust.gate);
+}
+
 /* From the config as it is now. The old contexts live as long as connections use them. */
 static bool swap(bool renewed)
 {
@@ -131,14 +142,29 @@ static bool swap(bool renewed)
 		fresh[i] = was;
 	}
 	g->tls = tls;
-	link_set_trust(g->links, tls, new_cas, renewed);
-	link_crls_changed(g->links);
-	gate_judge_callers(g);
+	judge(tls, new_cas, renewed);
 	tls_env_unref(old);
 	drop_bundles(fresh);
 	mem_free(fresh);
 	mem_free(new_cas);
 	return true;
+}
+
+static uint64_t mix(uint64_t h, const char *text)
+{
+	const uint64_t both[2] = { h, text ? hash_bytes(text, strlen(text)) : 0 };
+
+	return hash_bytes(both, sizeof(both));
+}
+
+/* Of what contexts and bundles are made of. Lists, names and severed peers need no new ones: old contexts stay while connections use them. */
+static uint64_t material(const struct config *c)
+{
+	uint64_t h = mix(mix(mix(mix(0, c->identity.certificate_pem), c->identity.bundle_pem), c->inside.certificate_pem), c->enrol.certificate_pem);
+
+	for (size_t i = 0; i < c->npeers; i++)
+		h = mix(mix(h, c->peers[i].bundle_pem), c->peers[i].removed ? "removed" : NULL);
+	return h;
 }
 
 static void take_trust(int fd)
@@ -147,16 +173,24 @@ static void take_trust(int fd)
 	size_t len;
 	const void *image = memfd_map(fd, IMAGE_MAX, &len, &why);
 	struct config *newer = image ? config_decode(image, len, &why) : NULL;
-	bool renewed;
+	uint64_t before;
+	bool renewed, good = true;
 
 	memfd_unmap(image, image ? len : 0);
 	if (!newer) {
 		log_error("event=trust-refused reason=\"%s\" what was trusted before stays", why);
 		return;
 	}
+	before = material(trust.config);
 	config_take_trust(trust.config, newer);
 	renewed = strcmp(trust.config->identity.certificate_pem, newer->identity.certificate_pem) != 0;
-	if (swap(renewed)) {
+	if (before == material(trust.config)) {
+		put_lists(trust.config, trust.bundles);
+		judge(trust.gate->tls, NULL, false);
+	} else {
+		good = swap(renewed);
+	}
+	if (good) {
 		trust.taken++;
 		look_at_own();
 		worker_est_trust();

@@ -12,8 +12,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from bed import tls
-from bed.domains import APP, DB_HOST, ECHO_HOST
-from bed.gateway import SLOW, http, wait
+from bed.domains import APP, DB_HOST, ECHO_HOST, RULES_A, RULES_B, rule
+from bed.gateway import SLOW, Gateway, curl, http, wait
+from bed.net import World
 from bed.pki import CA
 
 pytestmark = pytest.mark.limit(90)
@@ -173,10 +174,6 @@ class Drip:
         assert self.result[2] == self.body()
 
 
-def links(g):
-    return [l for p in g.json("peers")["peers"] for l in p["links"]] if "peers" in g.json("peers") else []
-
-
 def sleep_until(t):
     time.sleep(max(0, t - time.time()))
 
@@ -311,6 +308,57 @@ def test_request_waits_across_the_end(make_pair, origin):
             assert http(n, ("GET /2 HTTP/1.1\r\nHost: %s\r\n\r\n" % ECHO_HOST).encode())[0] == 200
         status, head, body = http(s, b"", timeout=20)
         assert (status, body) == (200, b"ok") and b"connection: close" in head.lower()
+
+
+@pytest.mark.parametrize("renewed", [True, False])
+def test_sidecar_certificate_ends(make_pair, world, folder, origin, renewed):
+    """A sidecar's, with an answer under way for a local user that it knows (mtls) and for one that it does not (address): renewed, both are brought to
+    their end by the old connection; else both are cut."""
+    side, uid = "spiffe://hud.example/side-app", 23456
+    rules = [rule("side", principals=[side], services=["echo"], assurance=["mtls", "address"])]
+    p = make_pair(rules_a=RULES_A + rules, rules_b=RULES_B + rules)
+    cert = p.hud.ca.issue("side-app", seconds=(-10 * SLOW, 10 * SLOW))
+    path = folder()
+    g = Gateway(world.hud, path, {
+        "domain": "hud.example", "workers": 1,
+        "identity": {"certificate": cert.crt, "key": cert.keyfile, "bundle": p.hud.ca.bundle},
+        "uplink": {"dial": [World.HUD + ":443"], "gateways": [p.hud.gateway_id]},
+        "listeners": [{"name": "local", "path": path + "/app.sock", "mode": "0666", "accept": ["plaintext"],
+                       "clients": [{"uid": str(uid), "principal": side}]}],
+        "services": [{"name": "echo", "host": ECHO_HOST, "via": "uplink"}],
+    }, [rule("mine", principals=[side], services=["echo"], assurance=["mtls", "uid", "address"])])
+    g.start()
+
+    def slow(c, r):
+        c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nbeg")
+        sleep_until(end_of(cert) + 3 * SLOW)
+        c.sendall(b"end")
+    origin.answers["/mtls"] = origin.answers["/address"] = slow
+    results = {}
+
+    def call(what, user):
+        results[what] = curl(world.hud, "--unix-socket", path + "/app.sock", "http://%s/%s" % (ECHO_HOST, what), user=user, timeout=25)[:2]
+    try:
+        wait("an uplink", lambda: g.journal("link-up"))
+        threads = [threading.Thread(target=call, args=a, daemon=True) for a in (("mtls", uid), ("address", 23457))]
+        for t in threads:
+            t.start()
+        wait("both under way", lambda: len(origin.requests) == 2)
+        if renewed:
+            install(p.hud.ca.issue("side-app-new", uris=[side], seconds=(-10, 600)), cert)
+            g.reload()
+        for t in threads:
+            t.join(30 * SLOW)
+        if renewed:
+            assert results == {"mtls": (200, b"begend"), "address": (200, b"begend")}
+            assert p.a.exchange(path="/mtls")["detail"].startswith("rebound serial=")
+            assert p.a.exchange(path="/address")["reason"] == "complete"
+        else:
+            assert all(b != b"begend" for _, b in results.values()), results
+            for path in ("/mtls", "/address"):
+                assert p.a.exchange(path=path)["reason"] == "certificate-expired"
+    finally:
+        g.stop()
 
 
 @pytest.mark.parametrize("where", ["a", "b"])

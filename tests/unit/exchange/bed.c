@@ -231,9 +231,12 @@ const char *link_cut_reason(const struct link *l)
 
 struct caller *link_successor(struct link_set *s, struct caller *c, bool server_too, bool *wait)
 {
-	struct caller *n = caller_best(bed.gate.callers, c->id, c->id_len, (int64_t)(clock_wall_us() / 1000000), server_too);
+	struct caller *n = NULL, *o = NULL;
 
-	(void)s;
+	(void)server_too;
+	while ((o = caller_of_id(bed.gate.callers, c->id, c->id_len, o)))
+		if (!link_caller_refusal(s, o) && (!n || o->not_after > n->not_after))
+			n = o;
 	*wait = bed.wait;
 	if (!n || n->not_after <= c->not_after)
 		return NULL;

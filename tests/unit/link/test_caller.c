@@ -175,13 +175,18 @@ static void test_newer(void **state)
 	caller_unref(t, of_cert(t, ID, 250, 8, false));
 	assert_int_equal(used->newer->not_after, 300);
 	assert_int_equal(caller_table_count(t), 3);
-	assert_ptr_equal(caller_best(t, ID, strlen(ID), 300, false), used->newer);
-	assert_null(caller_best(t, ID, strlen(ID), 301, false));
-	assert_null(caller_best(t, ID "x", strlen(ID) + 1, 1, false));
-	caller_table_distrust(t); /* nobody is, until judged */
-	assert_null(caller_best(t, ID, strlen(ID), 1, false));
+	for (unsigned seen = 0, k = 0; k < 1; k++) {
+		struct caller *c = NULL;
+
+		while ((c = caller_of_id(t, ID, strlen(ID), c)))
+			seen++;
+		assert_int_equal(seen, 3);
+	}
+	assert_null(caller_of_id(t, ID "x", strlen(ID) + 1, NULL));
+	caller_table_distrust(t); /* nobody is good, until judged */
+	assert_true(used->good_until < 0 && used->newer->good_until < 0);
 	caller_judged(t, used->newer, NULL, 300);
-	assert_ptr_equal(caller_best(t, ID, strlen(ID), 1, false), used->newer);
+	assert_int_equal(used->newer->good_until, 300);
 	used->active = 0;
 	caller_unfollow(t, used);
 	assert_int_equal(caller_table_count(t), 2);

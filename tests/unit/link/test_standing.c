@@ -492,7 +492,7 @@ static void test_chains_of_siblings(void **state)
 		if (link_find_chain(&set, rows[i].id, strlen(rows[i].id), mem, out) != rows[i].taken)
 			fail_msg("row %zu", i);
 		if (rows[i].taken) {
-			struct caller *got = caller_best(set.env.callers, rows[i].id, strlen(rows[i].id), zoo_now, true);
+			struct caller *got = caller_of_id(set.env.callers, rows[i].id, strlen(rows[i].id), NULL);
 
 			assert_int_equal(got->server, rows[i].server);
 			assert_int_equal(out[0].len, d.len);
