@@ -360,13 +360,25 @@ const char *
 ca_state_text(enum ca_state s)
 {
 	static const char *const texts[] = { [CA_VALID] = "valid", [CA_NOT_YET_VALID] = "not-yet-valid", [CA_EXPIRED] = "expired",
-		[CA_REVOKED] = "revoked", [CA_SUPERSEDED] = "superseded" };
+		[CA_REVOKED] = "revoked", [CA_SUPERSEDED] = "superseded", [CA_RETIRED] = "retired" };
 
 	return texts[s];
 }
 
+/* Whose root is in no bundle any more. */
+static bool
+is_retired(const struct ca_gen gens[2], const struct ledger_entry *e)
+{
+	bool leaf = strcmp(e->kind, "gateway") == 0 || strcmp(e->kind, "workload") == 0;
+
+	for (int i = 0; i < 2; i++)
+		if (gens[i].number && strcmp(e->issuer, leaf ? gens[i].issuing_serial : gens[i].root_serial) == 0)
+			return false;
+	return true;
+}
+
 void
-ca_entry_of(struct ledger *l, uint32_t i, int64_t now, struct ca_entry *out)
+ca_entry_of(struct ledger *l, const struct ca_gen gens[2], uint32_t i, int64_t now, struct ca_entry *out)
 {
 	uint32_t successor = ledger_successor(l, i);
 	struct ledger_entry e;
@@ -378,6 +390,8 @@ ca_entry_of(struct ledger *l, uint32_t i, int64_t now, struct ca_entry *out)
 		out->state = CA_REVOKED;
 	else if (e.not_after < now)
 		out->state = CA_EXPIRED;
+	else if (is_retired(gens, &e))
+		out->state = CA_RETIRED;
 	else if (e.not_before > now)
 		out->state = CA_NOT_YET_VALID;
 	else if (successor != LEDGER_NONE && !ledger_is_revoked(l, successor))
@@ -418,7 +432,7 @@ ca_find(const struct ca *ca, const char *serial, int64_t now, struct ca_entry *o
 
 	if (i == LEDGER_NONE)
 		return -1;
-	ca_entry_of(ca->ledger, i, now, out);
+	ca_entry_of(ca->ledger, ca->gen, i, now, out);
 	return 0;
 }
 
@@ -430,7 +444,7 @@ ca_successor_of(const struct ca *ca, const char *serial, int64_t now, struct ca_
 	/* The last one, unless it was revoked: then there may be one before it. */
 	for (; i != LEDGER_NONE && i > of; i--)
 		if (ledger_predecessor(ca->ledger, i) == of && !ledger_is_revoked(ca->ledger, i)) {
-			ca_entry_of(ca->ledger, i, now, out);
+			ca_entry_of(ca->ledger, ca->gen, i, now, out);
 			return 0;
 		}
 	return -1;
@@ -445,14 +459,14 @@ ca_is_revoked(const struct ca *ca, const char *serial)
 }
 
 static void
-each(struct ledger *l, const char *id, int64_t now, ca_entry_fn *on_entry, void *ctx)
+each(struct ledger *l, const struct ca_gen gens[2], const char *id, int64_t now, ca_entry_fn *on_entry, void *ctx)
 {
 	for (uint32_t i = 0, n = ledger_n(l); i < n; i++) {
 		struct ca_entry e;
 
 		if (id && !ledger_has_id(l, i, id))
 			continue;
-		ca_entry_of(l, i, now, &e);
+		ca_entry_of(l, gens, i, now, &e);
 		on_entry(ctx, &e);
 	}
 }
@@ -460,13 +474,15 @@ each(struct ledger *l, const char *id, int64_t now, ca_entry_fn *on_entry, void 
 void
 ca_each(const struct ca *ca, const char *id, int64_t now, ca_entry_fn *on_entry, void *ctx)
 {
-	each(ca->ledger, id, now, on_entry, ctx);
+	each(ca->ledger, ca->gen, id, now, on_entry, ctx);
 }
 
 int
 ca_list(const char *dir, int64_t now, ca_entry_fn *on_entry, void *ctx, struct errs *errs)
 {
+	struct ca_gen gens[2] = { { 0 }, { 0 } };
 	struct ledger *l = NULL;
+	struct store_state st;
 	struct store s;
 	char *path;
 
@@ -474,10 +490,13 @@ ca_list(const char *dir, int64_t now, ca_entry_fn *on_entry, void *ctx, struct e
 	path = store_ca_path(&s, "index");
 	if (access(s.ca, F_OK) != 0)
 		errs_add(errs, s.ca, 0, "%s; is there a CA in %s? \"gwctl pki init\" makes one", strerror(errno), dir);
-	else
+	else if (store_state_read(&s, &st, errs) == 0 && ca_gen_read(&s, st.current, &gens[0], errs) == 0 &&
+	    (st.next + st.old == 0 || ca_gen_read(&s, st.next + st.old, &gens[1], errs) == 0))
 		l = ledger_open(path, errs);
 	if (l)
-		each(l, NULL, now, on_entry, ctx);
+		each(l, gens, NULL, now, on_entry, ctx);
+	ca_gen_fini(&gens[0]);
+	ca_gen_fini(&gens[1]);
 	mem_free(path);
 	store_fini(&s);
 	if (l == NULL)

@@ -90,7 +90,12 @@ const char *ca_dns_fault(const char *name);
 
 /* -- the books ------------------------------------------------------------------------------------- */
 
-enum ca_state { CA_VALID, CA_NOT_YET_VALID, CA_EXPIRED, CA_REVOKED, CA_SUPERSEDED /* in force, and another was issued in its place */ };
+enum ca_state {
+	CA_VALID, CA_NOT_YET_VALID, CA_EXPIRED, CA_REVOKED,
+	CA_SUPERSEDED,  /* in force, and another was issued in its place */
+	CA_RETIRED,     /* of a CA that was replaced and is out of the bundle: good for nobody */
+	CA_STATES,
+};
 const char *ca_state_text(enum ca_state s); /* "valid", "not-yet-valid", … */
 
 /* What the books say of one certificate. Texts are the CA's, and live until it is closed, locked again, or issues or revokes. */

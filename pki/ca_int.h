@@ -73,6 +73,7 @@ char *ca_roots_pem(const struct store *s, const struct store_state *st, struct e
 /* The CRL file of the CA that issues, and of the other one if so asked, under a new number; the books are added to as "lines" says in the same step. */
 int ca_publish(struct ca *ca, struct buf *lines, bool other, const struct ca_crl_request *r, struct ca_crl_done *out, struct errs *errs);
 
-void ca_entry_of(struct ledger *l, uint32_t i, int64_t now, struct ca_entry *out);
+/* gens: the two that the state names. */
+void ca_entry_of(struct ledger *l, const struct ca_gen gens[2], uint32_t i, int64_t now, struct ca_entry *out);
 
 #endif

@@ -218,7 +218,7 @@ revocable(struct ca *ca, const char *serial, int64_t now, struct ca_entry *e, st
 		errs_add(errs, NULL, 0, "cannot revoke %s: no list can take a root's word against itself; \"gwctl pki rotate-ca\" replaces it", serial);
 	else if (e->state == CA_EXPIRED)
 		errs_add(errs, NULL, 0, "cannot revoke %s: it has ended", serial);
-	else if (strcmp(e->kind, "gateway") && strcmp(e->kind, "workload") && signed_by_root(ca, e) == NULL)
+	else if (e->state == CA_RETIRED)
 		errs_add(errs, NULL, 0, "cannot revoke %s: its root is out of the bundle, and trusted no more", serial);
 	else
 		return 0;

@@ -34,12 +34,12 @@ take_effect(struct ca *ca, const struct store_state *st, struct errs *errs)
 /* -- status --------------------------------------------------------------------------------------------- */
 
 static void
-count(struct ledger *l, const char *issuer, int64_t now, struct ca_rotation_status *out)
+count(struct ledger *l, const struct ca_gen gens[2], const char *issuer, int64_t now, struct ca_rotation_status *out)
 {
 	for (uint32_t i = 0, n = ledger_n(l); i < n; i++) {
 		struct ca_entry e;
 
-		ca_entry_of(l, i, now, &e);
+		ca_entry_of(l, gens, i, now, &e);
 		if (strcmp(e.issuer, issuer) != 0 || e.state == CA_EXPIRED || e.state == CA_REVOKED)
 			continue;
 		out->live++;
@@ -48,10 +48,10 @@ count(struct ledger *l, const char *issuer, int64_t now, struct ca_rotation_stat
 }
 
 static void
-status_of(const struct store_state *st, const struct ca_gen *current, const struct ca_gen *other, struct ledger *l, int64_t now,
+status_of(const struct store_state *st, const struct ca_gen gens[2], struct ledger *l, int64_t now,
     struct ca_rotation_status *out)
 {
-	const struct ca_gen *old = st->next ? current : other, *new = st->next ? other : current;
+	const struct ca_gen *old = &gens[st->next == 0], *new = &gens[st->next != 0];
 
 	memset(out, 0, sizeof(*out));
 	if (st->next == 0 && st->old == 0)
@@ -59,13 +59,13 @@ status_of(const struct store_state *st, const struct ca_gen *current, const stru
 	out->state = st->next ? CA_ROTATION_BEGUN : CA_ROTATION_SWITCHED;
 	memcpy(out->old_issuing, old->issuing_serial, sizeof(out->old_issuing));
 	memcpy(out->new_issuing, new->issuing_serial, sizeof(out->new_issuing));
-	count(l, out->old_issuing, now, out);
+	count(l, gens, out->old_issuing, now, out);
 }
 
 int
 ca_rotation_status(const char *dir, int64_t now, struct ca_rotation_status *out, struct errs *errs)
 {
-	struct ca_gen current = { 0 }, other = { 0 };
+	struct ca_gen gens[2] = { { 0 }, { 0 } };
 	struct ledger *l = NULL;
 	struct store_state st;
 	struct store s;
@@ -75,15 +75,15 @@ ca_rotation_status(const char *dir, int64_t now, struct ca_rotation_status *out,
 	store_init(&s, dir);
 	path = store_ca_path(&s, "index");
 	memset(out, 0, sizeof(*out));
-	if (store_state_read(&s, &st, errs) != 0 || ca_gen_read(&s, st.current, &current, errs) != 0 ||
-	    ((st.next || st.old) && ca_gen_read(&s, st.next ? st.next : st.old, &other, errs) != 0) || (l = ledger_open(path, errs)) == NULL)
+	if (store_state_read(&s, &st, errs) != 0 || ca_gen_read(&s, st.current, &gens[0], errs) != 0 ||
+	    ((st.next || st.old) && ca_gen_read(&s, st.next ? st.next : st.old, &gens[1], errs) != 0) || (l = ledger_open(path, errs)) == NULL)
 		goto out;
-	status_of(&st, &current, &other, l, now, out);
+	status_of(&st, gens, l, now, out);
 	rc = 0;
 out:
 	ledger_close(l);
-	ca_gen_fini(&current);
-	ca_gen_fini(&other);
+	ca_gen_fini(&gens[0]);
+	ca_gen_fini(&gens[1]);
 	mem_free(path);
 	store_fini(&s);
 	return rc;
@@ -187,7 +187,7 @@ ca_rotate_retire(struct ca *ca, bool force, int64_t now, struct errs *errs)
 		    "there is no old CA to retire");
 		return -1;
 	}
-	status_of(&st, &ca->gen[0], &ca->gen[1], ca->ledger, now, &status);
+	status_of(&st, ca->gen, ca->ledger, now, &status);
 	if (status.live && !force) {
 		errs_add(errs, ca->store.ca, 0, "%zu certificate%s of the old CA %s still in force, %zu of them with a successor (\"gwctl pki list --issuer old\"): "
 		    "renew them and wait for their end, revoke them, or cut them off with --force", status.live, status.live == 1 ? "" : "s",

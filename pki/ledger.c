@@ -475,10 +475,10 @@ bool
 ledger_has_id(const struct ledger *l, uint32_t i, const char *id)
 {
 	/* Only the kind's width varies before it. */
-	const char *kind = l->map + l->notes[i].at + KIND_AT, *tab = memchr(kind, '\t', LINE_MAX_OCTETS), *at = tab + 1 + 2 * (TIME_LEN + 1);
-	size_t n = strlen(id);
+	const char *kind = l->map + l->notes[i].at + KIND_AT, *end = l->map + l->read, *tab = memchr(kind, '\t', (size_t)(end - kind));
+	size_t n = strlen(id), skip = 1 + 2 * (TIME_LEN + 1);
 
-	return (size_t)(l->map + l->read - at) > n && memcmp(at, id, n) == 0 && at[n] == '\t';
+	return tab && (size_t)(end - tab) > skip + n && memcmp(tab + skip, id, n) == 0 && tab[skip + n] == '\t';
 }
 
 uint32_t
@@ -519,13 +519,28 @@ keep(struct ledger *l, const char *p, size_t n)
 	return out;
 }
 
-/* Of a line that was taken: it has what it must have. */
+/*
+ * A line that was taken has what it must have, unless somebody wrote into the file meanwhile who has no business there: then what is missing is
+ * empty, and nothing beyond the file is read.
+ */
 static void
 split_again(const struct ledger *l, uint32_t at, struct fields *f)
 {
-	const char *line = l->map + at;
+	const char *line = l->map + at, *end = l->map + l->read, *newline = memchr(line, '\n', (size_t)(end - line));
 
-	split(f, line, memchr(line, '\n', (size_t)(l->map + l->read - line)));
+	split(f, line, newline ? newline : end);
+	for (size_t i = f->n; i < FIELDS; i++) {
+		f->p[i] = "";
+		f->len[i] = 0;
+	}
+}
+
+static int64_t
+time_in(const struct fields *f, size_t i)
+{
+	int64_t t;
+
+	return f->len[i] == TIME_LEN && parse_time(&t, f->p[i]) == 0 ? t : 0;
 }
 
 void
@@ -536,14 +551,12 @@ ledger_get(struct ledger *l, uint32_t i, struct ledger_entry *out)
 
 	split_again(l, note->at, &f);
 	*out = (struct ledger_entry){ .serial = keep(l, f.p[1], f.len[1]), .kind = keep(l, f.p[2], f.len[2]), .id = keep(l, f.p[5], f.len[5]),
-		.issuer = keep(l, f.p[6], f.len[6]), .how = keep(l, f.p[7], f.len[7]) };
+		.issuer = keep(l, f.p[6], f.len[6]), .how = keep(l, f.p[7], f.len[7]), .not_before = time_in(&f, 3), .not_after = time_in(&f, 4) };
 	out->predecessor = note->predecessor == LEDGER_NONE ? NULL : keep(l, f.p[8], f.len[8]);
 	out->dns = field_is(&f, 9, "-") ? "" : keep(l, f.p[9], f.len[9]);
-	parse_time(&out->not_before, f.p[3]);
-	parse_time(&out->not_after, f.p[4]);
 	if (note->revoked != LEDGER_NONE) {
 		split_again(l, note->revoked, &f);
-		parse_time(&out->revoked_at, f.p[2]);
+		out->revoked_at = time_in(&f, 2);
 		out->reason = keep(l, f.p[3], f.len[3]);
 	}
 }

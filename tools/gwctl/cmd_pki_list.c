@@ -85,11 +85,11 @@ parse_list(struct gwctl *g, struct list *l, int argc, char **argv)
 {
 	static const struct option options[] = { { "dir", required_argument, NULL, 'd' }, { "state", required_argument, NULL, 's' },
 		{ "id", required_argument, NULL, 'i' }, { "issuer", required_argument, NULL, 'I' }, { "json", no_argument, NULL, 'j' }, { 0 } };
-	const char *states[CA_SUPERSEDED + 1], *near;
+	const char *states[CA_STATES], *near;
 	bool known = true;
 	int c;
 
-	for (int i = 0; i <= CA_SUPERSEDED; i++)
+	for (int i = 0; i < CA_STATES; i++)
 		states[i] = ca_state_text((enum ca_state)i);
 	while ((c = getopt_long(argc, argv, ":", options, NULL)) != -1)
 		switch (c) {
@@ -100,15 +100,15 @@ parse_list(struct gwctl *g, struct list *l, int argc, char **argv)
 		case 's':
 			l->state = optarg;
 			known = false;
-			for (int i = 0; i <= CA_SUPERSEDED; i++)
+			for (int i = 0; i < CA_STATES; i++)
 				known = known || strcmp(states[i], optarg) == 0;
 			break;
 		default:
 			return gwctl_usage("pki list", "%s is no option here, or wants a value", argv[optind - 1]);
 		}
 	if (!known) {
-		near = errs_nearest(l->state, states, CA_SUPERSEDED + 1);
-		return gwctl_usage("pki list", "--state %s is unknown%s%s%s", l->state, near ? "; did you mean " : "; valid, not-yet-valid, expired, revoked or superseded",
+		near = errs_nearest(l->state, states, CA_STATES);
+		return gwctl_usage("pki list", "--state %s is unknown%s%s%s", l->state, near ? "; did you mean " : "; valid, not-yet-valid, expired, revoked, superseded or retired",
 		    near ? near : "", near ? "?" : "");
 	}
 	if (argc - optind > 1)

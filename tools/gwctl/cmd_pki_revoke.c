@@ -60,7 +60,7 @@ choose(struct revoke *r, const struct ca *ca, const char *what, int64_t now, str
 		if (m.entries[i].state == CA_REVOKED) {
 			revoked++;
 			json_array_append_new(r->already, entry_json(&m.entries[i]));
-		} else if (m.entries[i].state != CA_EXPIRED) {
+		} else if (m.entries[i].state != CA_EXPIRED && m.entries[i].state != CA_RETIRED) {
 			live++;
 			mem_grow(&r->serials, &r->cap, r->n + 1, sizeof(*r->serials));
 			r->serials[r->n++] = mem_strdup(m.entries[i].serial);
@@ -73,7 +73,7 @@ choose(struct revoke *r, const struct ca *ca, const char *what, int64_t now, str
 		r->serials[r->n++] = mem_strdup(m.entries[0].serial);
 	}
 	if (live == 0 && revoked == 0)
-		errs_add(errs, NULL, 0, "nothing to revoke: %s of \"%s\" ended by itself", m.n == 1 ? "the certificate" : "every certificate", what);
+		errs_add(errs, NULL, 0, "nothing to revoke: %s of \"%s\" ended by itself, or with its CA", m.n == 1 ? "the certificate" : "every certificate", what);
 	cmd_pki_match_fini(&m);
 	return live || revoked ? 0 : -1;
 }

@@ -446,7 +446,8 @@ rotation(void **state)
 	char *dir = new_ca(PKEY_P256, NULL), *key = mem_printf("%s/ca/root.key", dir), *away = mem_printf("%s/away.key", dir);
 	char *before, *both, *after, *crl, *cross;
 	struct ca *ca = opened(dir, NULL);
-	struct ca_issued old = issue(ca, "gateway/dmz1", NULL), new;
+	struct ca_issued old = issue(ca, "gateway/dmz1", NULL), new, fresh;
+	struct ca_entry e;
 	struct ca_keys keys = { .root_key = away };
 	struct ca_rotation_status st;
 	const char *serial = old.serial;
@@ -535,7 +536,20 @@ rotation(void **state)
 	assert_null(ca_cross_pem(dir, &errs));
 	must(&errs, ca_rotation_status(dir, zoo_now, &st, &errs) == 0);
 	assert_int_equal(st.state, CA_ROTATION_NONE);
-	/* And once more, from the second to the third. */
+	/* What the retired one issued is good for nobody, and there is nothing to revoke. */
+	fresh = issue(ca, "gateway/dmz4", NULL);
+	must(&errs, ca_rotate_begin(ca, PKEY_P256, NULL, zoo_now, &errs) == 0);
+	must(&errs, ca_rotate_switch(ca, NULL, zoo_now, &errs) == 0);
+	assert_int_equal(ca_find(ca, fresh.serial, zoo_now, &e), 0);
+	assert_int_equal(e.state, CA_VALID);
+	must(&errs, ca_rotate_retire(ca, true, zoo_now, &errs) == 0);
+	assert_int_equal(ca_find(ca, fresh.serial, zoo_now, &e), 0);
+	assert_int_equal(e.state, CA_RETIRED);
+	serial = fresh.serial;
+	assert_int_equal(ca_revoke(ca, &serial, 1, "superseded", NULL, zoo_now, &errs), -1);
+	fault_is(&errs, "out of the bundle");
+	ca_issued_fini(&fresh);
+	/* And once more, from the third to the fourth. */
 	must(&errs, ca_rotate_begin(ca, PKEY_ED25519, NULL, zoo_now, &errs) == 0);
 	must(&errs, ca_rotate_switch(ca, NULL, zoo_now, &errs) == 0);
 	must(&errs, ca_rotate_retire(ca, true, zoo_now, &errs) == 0);
