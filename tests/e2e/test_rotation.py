@@ -229,6 +229,55 @@ def test_gateway_certificate_renewed(make_pair, echo, origin, whose, dial):
     assert p.get("/after")[0] == 200
 
 
+@pytest.mark.limit(150)
+def test_renewed_over_and_over(make_pair, echo, origin):
+    """Both gateways' certificates, each good for a few seconds, are renewed again and again under load: nothing fails, nothing is lost."""
+    p = make_pair(start=False)
+    life = 8 * SLOW
+
+    def renew(i):
+        for d in (p.hud, p.irs):
+            install(gateway_cert(d, life, "gateway-%d" % i), d.gateway)
+    renew(0)
+    p.start()
+    t = Legacy(p)
+    pids = p.a.role("worker"), p.b.role("worker")
+    good, bad, stop = [0], [], threading.Event()
+
+    def load():
+        while not stop.is_set():
+            try:
+                status = p.get("/again")[0]
+                if status != 200:
+                    bad.append(status)
+                good[0] += 1
+            except (OSError, AssertionError) as e:
+                bad.append(repr(e))
+    threads = [threading.Thread(target=load, daemon=True) for _ in range(3)]
+    for x in threads:
+        x.start()
+    for i in range(1, 7):
+        end = time.time() + life / 2
+        while time.time() < end:
+            t.say(b"0123456789" * 1000)
+            time.sleep(0.05)
+        renew(i)
+        for g in (p.a, p.b):
+            g.reload()
+    stop.set()
+    for x in threads:
+        x.join()
+    t.say()
+    t.close()
+    assert not bad and good[0] > 50, (good, bad[:5])
+    assert (p.a.role("worker"), p.b.role("worker")) == pids
+    p.stop()
+    for g in (p.a, p.b):
+        g.verify()
+        assert not g.journal("link-down", reason="certificate-expired")
+    assert p.reconcile().returncode == 0
+
+
 def test_gateway_certificate_ends(make_pair, echo):
     """Not renewed: links end with it, and say so."""
     p = make_pair(start=False)
