@@ -21,6 +21,8 @@
 #define SERIAL_AT 7                /* behind "issued\t" */
 #define KIND_AT (SERIAL_AT + LEDGER_SERIAL_LEN + 1)
 #define TIME_LEN 20
+#define USUAL_MIN 128              /* more than the fields before the id have, or those behind it but the last */
+#define USUAL_TEXT 4096
 
 struct note {
 	uint32_t at;               /* where its line begins */
@@ -203,31 +205,6 @@ split(struct fields *f, const char *line, const char *end)
 	}
 }
 
-/* The same for a line as we write it, most of whose fields have a fixed width. false: look closer. */
-static bool
-split_issued(struct fields *f, const char *line, const char *end)
-{
-	static const size_t width[FIELDS] = { SERIAL_AT - 1, LEDGER_SERIAL_LEN, 0, TIME_LEN, TIME_LEN, 0, LEDGER_SERIAL_LEN, 0, 0, 0 };
-	const char *p = line;
-
-	if (end - line < 160)
-		return false;
-	for (size_t i = 0; i < FIELDS - 1; i++) {
-		const char *tab = width[i] ? p + width[i] : memchr(p, '\t', (size_t)(end - p));
-
-		if (tab == NULL || tab >= end || *tab != '\t')
-			return false;
-		f->p[i] = p;
-		f->len[i] = (size_t)(tab - p);
-		p = tab + 1;
-	}
-	f->p[9] = p;
-	f->len[9] = (size_t)(end - p);
-	f->n = FIELDS;
-	/* A tab inside a field of fixed width is no hex digit and no part of a date; one in the last is looked for. */
-	return memchr(p, '\t', f->len[9]) == NULL;
-}
-
 static bool
 field_is(const struct fields *f, size_t i, const char *text)
 {
@@ -240,11 +217,30 @@ serial_field(const struct fields *f, size_t i)
 	return f->len[i] == LEDGER_SERIAL_LEN && is_serial(f->p[i]);
 }
 
+/* predecessor NULL: none. */
 static const char *
-take_issued(struct ledger *l, const struct fields *f)
+add_entry(struct ledger *l, const char *line, const char *predecessor)
 {
 	uint32_t before = LEDGER_NONE;
 	struct slot *slot;
+
+	make_room(l, l->n + 1);
+	if (predecessor && (before = ledger_find(l, predecessor)) == LEDGER_NONE)
+		return "the successor of a certificate that was never issued";
+	slot = slot_for(l, line + SERIAL_AT);
+	if (slot->entry)
+		return "a serial number that was given before";
+	if (predecessor)
+		l->notes[before].successor = (uint32_t)l->n;
+	l->notes[l->n] = (struct note){ .at = (uint32_t)(line - l->map), .revoked = LEDGER_NONE, .predecessor = before, .successor = LEDGER_NONE };
+	take_slot(slot, line + SERIAL_AT, (uint32_t)l->n);
+	l->n++;
+	return NULL;
+}
+
+static const char *
+take_issued(struct ledger *l, const struct fields *f)
+{
 
 	if (f->n != 10)
 		return "not ten fields";
@@ -256,23 +252,53 @@ take_issued(struct ledger *l, const struct fields *f)
 		return "a date that is none";
 	if (f->len[2] == 0 || f->len[5] == 0 || f->len[7] == 0)
 		return "an empty field";
-	make_room(l, l->n + 1);
-	if (!field_is(f, 8, "-")) {
-		if (!serial_field(f, 8))
-			return "a serial number that is not forty hexadecimal digits";
-		before = ledger_find(l, f->p[8]);
-		if (before == LEDGER_NONE)
-			return "the successor of a certificate that was never issued";
+	if (field_is(f, 8, "-"))
+		return add_entry(l, f->p[0], NULL);
+	return serial_field(f, 8) ? add_entry(l, f->p[0], f->p[8]) : "a serial number that is not forty hexadecimal digits";
+}
+
+/* Behind "word" and a tab, if that is what p has. */
+static const char *
+behind(const char *p, const char *word, size_t n)
+{
+	return memcmp(p, word, n) == 0 && p[n] == '\t' ? p + n + 1 : NULL;
+}
+
+/*
+ * A line as we write it ourselves, which nearly all are, checked in one pass: most fields have a fixed width or one of few values. The line
+ * behind it; NULL: something is unusual, and take_line() has a closer look. Nothing was taken then.
+ */
+static const char *
+take_usual(struct ledger *l, const char *line, const char *end)
+{
+	const char *p, *id, *predecessor = NULL, *dns, *newline;
+
+	if (end - line < USUAL_MIN || memcmp(line, "issued\t", SERIAL_AT) != 0 || !is_serial(line + SERIAL_AT) || line[KIND_AT - 1] != '\t')
+		return NULL;
+	p = line + KIND_AT;
+	id = behind(p, "workload", 8);
+	if (id == NULL && (id = behind(p, "gateway", 7)) == NULL)
+		return NULL;
+	if (!is_time(id, l->good_date[0]) || id[TIME_LEN] != '\t' || !is_time(id + TIME_LEN + 1, l->good_date[1]) || id[2 * TIME_LEN + 1] != '\t')
+		return NULL;
+	id += 2 * (TIME_LEN + 1);
+	p = memchr(id, '\t', end - id < USUAL_TEXT ? (size_t)(end - id) : USUAL_TEXT);
+	if (p == NULL || p == id || end - p < USUAL_MIN || memchr(id, '\n', (size_t)(p - id)) || (p = behind(p + 1, l->good_issuer, LEDGER_SERIAL_LEN)) == NULL)
+		return NULL;
+	if ((dns = behind(p, "token", 5)) == NULL && (dns = behind(p, "renewal", 7)) == NULL && (dns = behind(p, "operator", 8)) == NULL)
+		return NULL;
+	if (dns[0] == '-' && dns[1] == '\t') {
+		dns += 2;
+	} else if (is_serial(dns) && dns[LEDGER_SERIAL_LEN] == '\t') {
+		predecessor = dns;
+		dns += LEDGER_SERIAL_LEN + 1;
+	} else {
+		return NULL;
 	}
-	slot = slot_for(l, f->p[1]);
-	if (slot->entry)
-		return "a serial number that was given before";
-	if (before != LEDGER_NONE)
-		l->notes[before].successor = (uint32_t)l->n;
-	l->notes[l->n] = (struct note){ .at = (uint32_t)(f->p[0] - l->map), .revoked = LEDGER_NONE, .predecessor = before, .successor = LEDGER_NONE };
-	take_slot(slot, f->p[1], (uint32_t)l->n);
-	l->n++;
-	return NULL;
+	newline = memchr(dns, '\n', end - dns < USUAL_TEXT ? (size_t)(end - dns) : USUAL_TEXT);
+	if (newline == NULL || memchr(dns, '\t', (size_t)(newline - dns)))
+		return NULL;
+	return add_entry(l, line, predecessor) == NULL ? newline + 1 : NULL;
 }
 
 static const char *
@@ -328,8 +354,6 @@ take_line(struct ledger *l, const char *line, const char *end)
 
 	if (end - line > LINE_MAX_OCTETS)
 		return "a line that is too long";
-	if (end - line > 7 && memcmp(line, "issued\t", 7) == 0 && split_issued(&f, line, end))
-		return take_issued(l, &f);
 	fault = split(&f, line, end);
 	if (fault)
 		return fault;
@@ -383,16 +407,24 @@ take_rest(struct ledger *l, int fd, size_t size, struct errs *errs)
 	end = l->map + size;
 	/* Nobody writes a NUL; where a crash left blocks that were never written, there are many. */
 	nul = memchr(p, 0, (size_t)(end - p)) != NULL;
-	for (; p < end && (newline = memchr(p, '\n', (size_t)(end - p))) != NULL; p = newline + 1) {
-		const char *fault;
+	while (p < end) {
+		const char *next = nul ? NULL : take_usual(l, p, end), *fault;
 
-		/* The next line's place in the table, which is too large for the nearer caches. */
-		if (end - newline > KIND_AT)
-			__builtin_prefetch(&l->slots[(size_t)hash_of(newline + 1 + SERIAL_AT) & (l->nslots - 1)]);
-		fault = nul && memchr(p, 0, (size_t)(newline - p)) ? "a NUL" : take_line(l, p, newline);
+		if (next == NULL) {
+			if ((newline = memchr(p, '\n', (size_t)(end - p))) == NULL)
+				break;
+			fault = nul && memchr(p, 0, (size_t)(newline - p)) ? "a NUL" : take_line(l, p, newline);
+			if (fault)
+				errs_add(errs, l->path, l->lines + 1, "%s", fault);
+			next = newline + 1;
+		}
 		l->lines++;
-		if (fault)
-			errs_add(errs, l->path, l->lines, "%s", fault);
+		p = next;
+		/* The next line's place in the table, which is too large for the nearer caches, and the line after it. */
+		if (end - p > 1024) {
+			__builtin_prefetch(&l->slots[(size_t)hash_of(p + SERIAL_AT) & (l->nslots - 1)]);
+			__builtin_prefetch(p + 512);
+		}
 	}
 	l->read = p - l->map;
 	return errs->errors == before ? 0 : -1;
