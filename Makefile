@@ -137,6 +137,8 @@ $(eval $(call unit,link/test_crl,$(ZOO_O) $(addprefix gateway/, link/crl.o link/
 $(eval $(call unit,link/test_identity,$(ZOO_O) gateway/link/identity.o gateway/link/judge.o $(LINK_TEST_O),-lcrypto))
 $(eval $(call unit,link/test_standing,$(ZOO_O) $(addprefix gateway/link/, judge.o standing.o) $(LINK_TEST_O),-lcrypto))
 $(eval $(call unit,enrol/test_hello,gateway/enrol/hello.o,))
+$(eval $(call unit,enrol/test_renew,$(ZOO_O) $(addprefix gateway/enrol/, note.o renew.o wire.o) $(addprefix gateway/audit/, event.o ring.o) $(CA_O) \
+	$(PKI_O) $(IO_O) $(HTTP1_O) $(BASE_O),-levent_core -ljansson -lcrypto))
 $(eval $(call unit,enrol/test_wire,gateway/enrol/wire.o $(HTTP1_O) $(BASE_O),))
 unit: $(addprefix $(B)/tests/unit/,$(UNIT))
 	$(Q)for t in $^; do $$t || exit 1; done
