@@ -91,7 +91,7 @@ $(foreach t,body field head target,$(eval $(call unit,http1/test_$t,$(HTTP1_O) $
 ZOO_O := tests/unit/pki/zoo.o
 $(foreach t,compile explain match open pattern,$(eval $(call unit,policy/test_$(t),$(POLICY_O) $(HTTP1_O) $(BASE_O),)))
 $(foreach t,ipc memfd privs sandbox,$(eval $(call unit,process/test_$t,$(PROCESS_O) $(BASE_O),-lseccomp)))
-$(eval $(call unit,main/test_master,tests/unit/main/hostile.o $(ZOO_O) $(filter-out %/main.o %/worker.o %/worker_est.o %/worker_trust.o,$(MAIN_O)) $(CONTROL_O) $(KEYS_O) $(AUDIT_O) \
+$(eval $(call unit,main/test_master,tests/unit/main/hostile.o $(ZOO_O) $(filter-out %/main.o %/worker.o %/worker_est.o %/worker_trust.o,$(MAIN_O)) $(CONTROL_O) $(filter-out %/client.o,$(CAROLE_O)) $(ISSUE_O) $(KEYS_O) $(AUDIT_O) \
 	$(CONFIG_O) $(PROCESS_O) $(PKI_O) $(POLICY_O) $(HTTP1_O) $(BASE_O),-lconfig -ljansson -lseccomp $(LIB_SSL)))
 $(eval $(call unit,main/test_state,gateway/main/state.o $(BASE_O),))
 $(eval $(call unit,gwctl/test_socket_scan,tools/gwctl/socket_scan.o $(addprefix gateway/base/, buf.o mem.o),))

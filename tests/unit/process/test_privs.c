@@ -32,7 +32,7 @@ test_lookup(void **state)
 	} cases[] = {
 		{ "61000", ROLE_KEYS, 0, 61001, NULL },
 		{ "61000", ROLE_WORKER, 0, 61004, NULL },
-		{ "61000", PRIVS_POLICY, 0, 61005, NULL },
+		{ "61000", PRIVS_POLICY, 0, 61006, NULL },
 		{ "0", ROLE_KEYS, -1, 0, "number" },
 		{ "999", ROLE_KEYS, -1, 0, "number" },
 		{ "61000x", ROLE_KEYS, -1, 0, "number" },

@@ -45,7 +45,7 @@ typedef int attempt_fn(void);
 
 enum outcome { WORKS, DENIED /* EACCES or EPERM */, KILLED /* SIGSYS */ };
 
-#define ALL ((1U << ROLE_KEYS) | (1U << ROLE_JOURNAL) | (1U << ROLE_CONTROL) | (1U << ROLE_WORKER) | (1U << SANDBOX_POLICY))
+#define ALL ((1U << ROLE_KEYS) | (1U << ROLE_JOURNAL) | (1U << ROLE_CONTROL) | (1U << ROLE_WORKER) | (1U << ROLE_CA) | (1U << SANDBOX_POLICY))
 #define BIT(r) (1U << (r))
 #define BY(call) ((call) < 0 ? errno : 0)
 
@@ -368,17 +368,17 @@ static const struct {
 	{ "bpf", try_bpf, 0, 0, false },
 	{ "io_uring", try_io_uring, 0, 0, false },
 	{ "mount", try_mount, 0, 0, false },
-	{ "memfd", try_memfd, 0, 0, false },
+	{ "memfd", try_memfd, BIT(ROLE_KEYS) | BIT(ROLE_WORKER), 0, false }, /* what they give to master */
 	{ "chdir", try_chdir, 0, 0, false },
 	{ "reading /etc/passwd", try_read_passwd, 0, ALL, true },
 	{ "leaving the directory", try_escape_dir, 0, ALL, true },
 	{ "writing to /tmp", try_write_tmp, 0, BIT(ROLE_JOURNAL) | BIT(ROLE_KEYS) | BIT(ROLE_CONTROL) | BIT(ROLE_WORKER) |
-	    BIT(SANDBOX_POLICY), true },
-	{ "stat of a path", try_stat, BIT(ROLE_JOURNAL) | BIT(SANDBOX_POLICY),
+	    BIT(ROLE_CA) | BIT(SANDBOX_POLICY), true },
+	{ "stat of a path", try_stat, BIT(ROLE_JOURNAL) | BIT(ROLE_CA) | BIT(SANDBOX_POLICY),
 	    BIT(ROLE_KEYS) | BIT(ROLE_CONTROL) | BIT(ROLE_WORKER), true },
-	{ "reading in the directory", try_read_in_dir, BIT(ROLE_JOURNAL) | BIT(SANDBOX_POLICY),
+	{ "reading in the directory", try_read_in_dir, BIT(ROLE_JOURNAL) | BIT(ROLE_CA) | BIT(SANDBOX_POLICY),
 	    BIT(ROLE_KEYS) | BIT(ROLE_CONTROL) | BIT(ROLE_WORKER), true },
-	{ "writing in the directory", try_write_in_dir, BIT(ROLE_JOURNAL),
+	{ "writing in the directory", try_write_in_dir, BIT(ROLE_JOURNAL) | BIT(ROLE_CA),
 	    BIT(ROLE_KEYS) | BIT(ROLE_CONTROL) | BIT(ROLE_WORKER) | BIT(SANDBOX_POLICY), true },
 	{ "TCP", try_tcp, BIT(ROLE_WORKER), 0, false },
 	{ "TCP over IPv6", try_tcp6, BIT(ROLE_WORKER), 0, false },
@@ -388,7 +388,7 @@ static const struct {
 	{ "accept", try_accept, BIT(ROLE_WORKER) | BIT(ROLE_CONTROL), 0, false },
 };
 
-static const unsigned roles[] = { ROLE_KEYS, ROLE_JOURNAL, ROLE_CONTROL, ROLE_WORKER, SANDBOX_POLICY };
+static const unsigned roles[] = { ROLE_KEYS, ROLE_JOURNAL, ROLE_CONTROL, ROLE_WORKER, ROLE_CA, SANDBOX_POLICY };
 
 static int
 in_sandbox(unsigned role, attempt_fn *run)
@@ -399,7 +399,7 @@ in_sandbox(unsigned role, attempt_fn *run)
 	if (pid == 0) {
 		uint32_t bits = 0;
 		const char *why = "?";
-		bool dir_role = role == ROLE_JOURNAL || role == SANDBOX_POLICY;
+		bool dir_role = role == ROLE_JOURNAL || role == ROLE_CA || role == SANDBOX_POLICY;
 
 		if (sandbox_limits(role, &bits, &why) < 0 || sandbox_enter(role, dir_role ? dir_fd : -1, &bits, &why) < 0) {
 			fprintf(stderr, "%s: %s\n", why, strerror(errno));
