@@ -137,6 +137,10 @@ keys_held_set_certificate(struct keys_held *h, uint16_t number, const char *pem,
 		log_error("key=%s has a certificate that cannot be used: %s", keys_held_option(number), why);
 		return -1;
 	}
+	if (h->certs[number].x && !X509_cmp(h->certs[number].x, c.x)) {
+		cert_fini(&c);
+		return 0;
+	}
 	cert_fini(&h->certs[number]);
 	h->certs[number] = c;
 	return 0;

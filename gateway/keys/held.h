@@ -47,7 +47,7 @@ void keys_held_fini(struct keys_held *h);
 int keys_held_add(struct keys_held *h, uint16_t number, const char *text, size_t len);
 /* A key that an HSM has; takes the public part. Logged; 0 or -1. */
 int keys_held_add_hsm(struct keys_held *h, uint16_t number, struct evp_pkey_st *public);
-/* The number's current certificate; a new key that waited for its certificate is forgotten. 0, or -1 when it is none (logged). It may come before its key. */
+/* The number's current certificate; a new key that waited for its certificate is forgotten, unless it is the same again. 0, or -1 when it is none (logged). It may come before its key. */
 int keys_held_set_certificate(struct keys_held *h, uint16_t number, const char *pem, size_t len);
 
 struct keys_held_key *keys_held_find(struct keys_held *h, uint16_t number, const uint8_t id[KEYS_ID_LEN]);

@@ -76,13 +76,13 @@ struct state {
 	struct keys_hsm *hsm;    /* NULL: none is configured */
 	int pin_fd[KEYS_NUMBERS]; /* came before their keys; -1: none */
 	struct job job;
-	struct channel *channels;
-	size_t nchannels, cap;
+	struct channel *channels; /* CHANNELS_MAX of them, so that each stays where it is for a turn */
+	size_t nchannels;
 	struct pollfd *pfds;
 	uint32_t rate;
 	bool locked;
 	uint64_t last_serial, started_ms, signatures, no_key, bad_scheme, failed, abuse, rate_limited, csrs;
-	uint8_t buf[IPC_MAX_DATA + 16];
+	uint8_t buf[IPC_MAX_DATA + 16], master_buf[IPC_MAX_DATA + 16]; /* master is heard while a request is in the other */
 };
 
 /* ---- files ---------------------------------------------------------------------------------------- */
@@ -182,7 +182,6 @@ channel_add(struct state *st, const struct role_env_fd *f)
 		close(f->fd);
 		return;
 	}
-	mem_grow(&st->channels, &st->cap, st->nchannels + 1, sizeof(*st->channels));
 	ch = &st->channels[st->nchannels++];
 	memset(ch, 0, sizeof(*ch));
 	ch->fd = f->fd;
@@ -305,6 +304,8 @@ channel_abuse(struct state *st, struct channel *ch, const char *what)
 	channel_close(ch);
 }
 
+static void on_master(struct state *st);
+
 static void
 answer_sign(struct state *st, struct channel *ch, const struct keys_signed *answer)
 {
@@ -339,6 +340,10 @@ on_sign(struct state *st, struct channel *ch, const struct ipc_msg *msg)
 		return;
 	}
 	k = keys_held_find(&st->held, m.key, m.key_id);
+	if (!k) { /* master may have sent it before it told the worker of the certificate */
+		on_master(st);
+		k = keys_held_find(&st->held, m.key, m.key_id);
+	}
 	if (!channel_within_rate(st, ch)) {
 		answer.status = KEYS_BUSY;
 	} else if (!k) {
@@ -454,6 +459,10 @@ on_csr(struct state *st, struct channel *ch, const struct ipc_msg *msg)
 		return;
 	}
 	k = keys_held_current(&st->held, m.key);
+	if (!k) { /* as above */
+		on_master(st);
+		k = keys_held_current(&st->held, m.key);
+	}
 	if (!channel_within_rate(st, ch) || (m.key < KEYS_NUMBERS && ch->csr_ms[m.key] && now - ch->csr_ms[m.key] < CSR_EVERY_MS)) {
 		answer_csr(st, ch, m.id, KEYS_BUSY, NULL, 0);
 	} else if (!k) {
@@ -682,7 +691,7 @@ on_master(struct state *st)
 	struct ipc_msg msg;
 	int r, n;
 
-	while (!st->stop && (r = ipc_recv(st->master, st->buf, &msg)) != 0) {
+	while (!st->stop && (r = ipc_recv(st->master, st->master_buf, &msg)) != 0) {
 		if (r < 0) {
 			st->stop = true; /* without master there is nothing to do here */
 			return;
@@ -733,7 +742,6 @@ turn(struct state *st, int timeout_ms)
 	}
 	if (poll(st->pfds, n + 2, timeout_ms) < 0)
 		return true; /* EINTR */
-	/* First: a key that master sent before it told a worker of the certificate is there before that worker asks. */
 	if (st->pfds[0].revents)
 		on_master(st);
 	if (st->pfds[1].revents)
@@ -770,6 +778,7 @@ keys_main(struct role_env *env)
 	int rc = 1;
 
 	OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
+	st->channels = mem_array(CHANNELS_MAX, sizeof(*st->channels));
 	st->pfds = mem_array(CHANNELS_MAX + 2, sizeof(*st->pfds));
 	st->master = env->master;
 	st->rate = env->go.signatures_per_s ? env->go.signatures_per_s : RATE_DEFAULT;
@@ -794,7 +803,7 @@ keys_main(struct role_env *env)
 	first = env->go.restarts == 0;
 	if ((first && st->hsm && hsm_wait(st) < 0) || !certificates_fit(st, first) || child_ready(env) < 0)
 		goto out;
-	while (turn(st, -1))
+	while (!st->stop && turn(st, -1))
 		if (st->job.active)
 			do_job(st);
 	rc = 0;

@@ -502,6 +502,8 @@ compiled(struct master *m)
 			refused(m, "memory");
 			return;
 		}
+	} else if (m->current->config->hsm.module) {
+		children_send_keys(m, m->current->keys, m->current->config); /* a PIN may have been corrected */
 	}
 	trust_loaded(m);
 	take_policy(m);
