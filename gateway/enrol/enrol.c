@@ -426,6 +426,7 @@ enrol_serve(struct enrol *e, struct conn *conn, struct tls_conn *tls, const stru
 	conn->owner = c;
 	conn_write_timeout(conn, e->env.config->limits.write_ms);
 	set_state(c, E_IDLE);
+	deadline_set(e->q_head, &c->limit); /* the first request comes sooner */
 	if (conn->readable)
 		conn_again(conn);
 }

@@ -337,6 +337,100 @@ def test_garbage(site):
             assert status in (400, 505)
 
 
+def test_slow_and_silent_clients(world, folder):
+    """Case 17, 18: each part has its deadline, for all of it; 256 connections are all there are, and the others live on."""
+    base = folder()
+    site = Site(world, base, limits={"head_timeout": "1s", "body_idle_timeout": "1s", "handshakes_per_source": 2000})
+    site.g.start()
+    try:
+        def ends(data, every, seconds=4):
+            """What is said when these octets come so slowly."""
+            with connect(world.hud, AT, name=HOST, ca=site.bundle) as s:
+                s.settimeout(seconds * SLOW)
+                try:
+                    for i in range(len(data)):
+                        s.sendall(data[i:i + 1])
+                        time.sleep(every)
+                except OSError:
+                    pass
+                return s.recv(1000)
+        assert ends(b"", 0) == b""
+        assert b" 408 " in ends(b"GET /.well-known/est/cacerts HTTP/1.1\r\n", 0.1)
+        head = b"POST /.well-known/est/simpleenroll HTTP/1.1\r\nHost: %s\r\nContent-Type: application/pkcs10\r\nContent-Length: 100\r\n\r\n" % HOST.encode()
+        with connect(world.hud, AT, name=HOST, ca=site.bundle) as s:
+            s.sendall(head)
+            for i in range(12):  # a drop now and then does not move the deadline
+                try:
+                    s.sendall(b"A")
+                except OSError:
+                    break
+                time.sleep(0.2)
+            assert b" 408 " in s.recv(1000)
+        held = []
+        ask = b"GET /.well-known/est/cacerts HTTP/1.1\r\nHost: %s\r\n\r\n" % HOST.encode()
+        for _ in range(600):  # both workers'
+            try:
+                held.append(connect(world.hud, AT, name=HOST, ca=site.bundle))
+                http(held[-1], ask)
+            except OSError:
+                break
+        assert wait("a refusal", lambda: site.g.journal("refused", reason="enrolments"))
+        for s in held:
+            s.close()
+        wait("room again", lambda: site.curl("cacerts")[0] == 200)
+    finally:
+        site.g.stop()
+
+
+def test_the_ca_role_dies(site):
+    """Its requests are answered 503 with Retry-After; it is back within a second, and a request that was lost can be repeated."""
+    token = site.token("patient")
+    data, _ = site.csr([est_id("patient")])
+    site.g.kill("ca")
+    seen = set()
+
+    def asked():
+        status, head, _ = site.curl("simpleenroll", "-u", "patient:" + token, data=data)
+        if status == 503:
+            assert b"retry-after:" in head
+        seen.add(status)
+        return status == 200
+    wait("an answer", asked, 10)
+    assert seen <= {200, 503}
+    assert site.g.record("role", role="ca", reason="died")
+
+
+def test_many_refusals(site):
+    """Who guesses tokens begins anew with each few: the connection is closed."""
+    data, _ = site.csr([est_id("guess")])
+    ask = (b"POST /.well-known/est/simpleenroll HTTP/1.1\r\nHost: %s\r\nContent-Type: application/pkcs10\r\nAuthorization: Basic %s\r\n"
+           b"Content-Length: %d\r\n\r\n" % (HOST.encode(), base64.b64encode(b"x:guess"), len(data))) + data
+    with connect(site.world.hud, AT, name=HOST, ca=site.bundle) as s:
+        for i in range(5):
+            status, head, _ = http(s, ask)
+            assert status == 401
+        assert b"connection: close" in head.lower()
+        s.settimeout(5 * SLOW)
+        assert s.recv(10) == b""
+
+
+def test_reload_with_connections(site):
+    """An old worker answers what was asked, and no more."""
+    ask = b"GET /.well-known/est/cacerts HTTP/1.1\r\nHost: %s\r\n\r\n" % HOST.encode()
+    with connect(site.world.hud, AT, name=HOST, ca=site.bundle) as idle, connect(site.world.hud, AT, name=HOST, ca=site.bundle) as half:
+        assert http(idle, ask)[0] == 200
+        half.sendall(ask[:30])
+        time.sleep(0.2)
+        site.g.write(log_level="debug")
+        site.g.reload()
+        idle.settimeout(10 * SLOW)
+        assert idle.recv(10) == b""
+        half.sendall(ask[30:])
+        status, head, _ = http(half, b"")
+        assert status in (200, 503) and b"connection: close" in head.lower()  # its generation's ca role may have gone before it
+    assert site.curl("cacerts")[0] == 200
+
+
 # ---- whom the name chooses
 
 def test_the_name_chooses(site):
