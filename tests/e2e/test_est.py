@@ -131,6 +131,14 @@ def site(world, folder):
     s.g.stop()
 
 
+@pytest.fixture
+def aside(site):
+    """The usual site steps aside for a test's own: they have the same addresses."""
+    site.g.stop()
+    yield
+    site.g.start()
+
+
 # ---- first certificates
 
 def test_cacerts(site):
@@ -337,7 +345,7 @@ def test_garbage(site):
             assert status in (400, 505)
 
 
-def test_slow_and_silent_clients(world, folder):
+def test_slow_and_silent_clients(world, folder, aside):
     """Case 17, 18: each part has its deadline, for all of it; 256 connections are all there are, and the others live on."""
     base = folder()
     site = Site(world, base, limits={"head_timeout": "1s", "body_idle_timeout": "1s", "handshakes_per_source": 2000})
@@ -665,7 +673,7 @@ def local(world):
 
 
 @pytest.mark.limit(240)
-def test_they_renew_themselves(world, folder, local):
+def test_they_renew_themselves(world, folder, local, aside):
     """Certificates of a minute: a gateway and a sidecar live three of them, calls never stop, and for a while the CA is away."""
     base = folder()
     site = Site(world, base, ca={"store": base + "/pki", "gateway_lifetime": "%ds" % LIFE, "workload_lifetime": "%ds" % LIFE},
