@@ -146,6 +146,11 @@ struct ca_crl_done {
 	char number[24];            /* hex: of the issuing CA's */
 };
 int ca_crl(struct ca *ca, const struct ca_crl_request *r, struct ca_crl_done *out, struct errs *errs);
+/*
+ * For one that runs: where there is a DIR/<domain>.crl that is past half of its life, a new one for as long. *until: when what is there then runs out, 0: there is
+ * none, and none is made. 1 made, 0 nothing to do, -1 with faults.
+ */
+int ca_crl_keep(struct ca *ca, int64_t now, int64_t *until, struct errs *errs);
 
 /* -- what others need to trust this domain ------------------------------------------------------------ */
 

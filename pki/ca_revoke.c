@@ -197,6 +197,52 @@ ca_crl(struct ca *ca, const struct ca_crl_request *r, struct ca_crl_done *out, s
 	return rc;
 }
 
+struct span {
+	int64_t from, until; /* of the one that runs out first; until 0: none seen */
+};
+
+static void
+on_crl(void *ctx, const struct svid_crl *c)
+{
+	struct span *s = ctx;
+
+	if (!c->root && (!s->until || c->next_update < s->until))
+		*s = (struct span){ c->this_update, c->next_update };
+}
+
+int
+ca_crl_keep(struct ca *ca, int64_t now, int64_t *until, struct errs *errs)
+{
+	char *name = mem_printf("%s.crl", ca->domain), *path = store_path(&ca->store, name), *pem = pkifile_read(path, SVID_CRL_MAX);
+	struct span s = { 0, 0 };
+	const char *why = NULL;
+	bool damaged = false;
+	int rc = 0;
+
+	*until = 0;
+	if (!pem && errno != ENOENT) {
+		errs_add(errs, path, 0, "cannot be read: %s", strerror(errno));
+		rc = -1;
+	} else if (pem && svid_crl_pem_each(pem, strlen(pem), on_crl, &s, &why) < 0) {
+		errs_warn(errs, path, 0, "was damaged (%s); a new one is made", why);
+		damaged = true;
+	}
+	*until = s.until;
+	if (damaged || (s.until && s.until - now < (s.until - s.from) / 2)) {
+		struct ca_crl_request r = { .now = now, .lifetime_s = damaged ? 0 : s.until - s.from - CA_BACKDATE_S };
+		struct ca_crl_done done;
+
+		rc = ca_crl(ca, &r, &done, errs) == 0 ? 1 : -1;
+		if (rc == 1)
+			*until = done.next_update;
+		mem_free(done.path);
+	}
+	mem_free(pem);
+	mem_free(path);
+	mem_free(name);
+	return rc;
+}
+
 /* -- revoking ----------------------------------------------------------------------------------------- */
 
 /* The generation whose root signed this, or NULL: then no root's key is needed. */

@@ -617,10 +617,14 @@ est_csrattrs(size_t *len)
 int
 est_sweep(struct est *e, int64_t now, struct est_status_info *out, struct errs *errs)
 {
+	int crl;
+
 	if (lock(e, errs) < 0)
 		return -1;
 	out->tokens = token_sweep(&e->store, now);
 	out->not_after = ca_issuing_end(e->ca);
+	crl = ca_crl_keep(e->ca, now, &out->crl_until, errs);
+	out->crl_made = crl > 0;
 	ca_unlock(e->ca);
-	return 0;
+	return crl < 0 ? -1 : 0;
 }

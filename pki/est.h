@@ -76,8 +76,10 @@ const uint8_t *est_csrattrs(size_t *len);
 struct est_status_info {
 	size_t tokens;                      /* that can be used */
 	int64_t not_after;                  /* of the issuing CA */
+	int64_t crl_until;                  /* of the published CRL; 0: none */
+	bool crl_made;                      /* just now, in the place of one past half of its life */
 };
-/* Also removes what expired. 0, or -1 with faults. */
+/* Also removes what expired, and publishes a new CRL in time (ca_crl_keep()). 0, or -1 with faults. */
 int est_sweep(struct est *e, int64_t now, struct est_status_info *out, struct errs *errs);
 
 #endif

@@ -127,6 +127,8 @@ sweep(struct state *st)
 	errs_init(&errs);
 	if (est_sweep(st->est, (int64_t)(clock_wall_us() / 1000000), &st->info, &errs) < 0)
 		unusable(st, errs.n ? errs.items[0].text : "its store cannot be read");
+	else if (st->info.crl_made)
+		log_info("store=%s event=crl a new revocation list takes the place of one past half of its life", st->config->ca.store);
 	errs_fini(&errs);
 }
 
@@ -436,8 +438,8 @@ on_status(struct state *st, struct channel *ch)
 	buf_printf(&b, "\",\"available\":%s,\"why\":\"", st->est ? "true" : "false");
 	put_json_text(&b, st->est ? "" : st->why);
 	buf_printf(&b, "\",\"issued\":%" PRIu64 ",\"renewed\":%" PRIu64 ",\"repeated\":%" PRIu64 ",\"refused\":%" PRIu64 ",\"alerts\":%" PRIu64
-	    ",\"throttled\":%" PRIu64 ",\"unavailable\":%" PRIu64 ",\"tokens\":%zu,\"not_after\":\"%s\"}", st->issued, st->renewed, st->repeated,
-	    st->refused, st->alerts, st->throttled, st->unavailable, st->info.tokens, st->info.not_after ? until : "");
+	    ",\"throttled\":%" PRIu64 ",\"unavailable\":%" PRIu64 ",\"tokens\":%zu,\"crl_until\":%" PRId64 ",\"not_after\":\"%s\"}", st->issued, st->renewed, st->repeated,
+	    st->refused, st->alerts, st->throttled, st->unavailable, st->info.tokens, st->info.crl_until, st->info.not_after ? until : "");
 	channel_send(ch, ROLE_MSG_STATUS_REPLY, 0, b.data, b.len);
 	buf_fini(&b);
 }

@@ -323,6 +323,53 @@ revocation(void **state)
 	}
 }
 
+/* A published CRL is made anew before it runs out, for as long as it was made for; where none was published, none is. */
+static void
+crl_is_kept(void **state)
+{
+	char *dir = new_ca(PKEY_P256, NULL), *name, *crl, *crl2;
+	const int64_t day = 86400;
+	struct ca_crl_request r = { .now = zoo_now, .lifetime_s = 10 * day };
+	struct ca_crl_done done;
+	struct errs errs;
+	struct ca *ca;
+	int64_t until = 7;
+
+	(void)state;
+	errs_init(&errs);
+	ca = ca_open(dir, NULL, &errs);
+	must(&errs, ca != NULL);
+	assert_int_equal(ca_crl_keep(ca, zoo_now, &until, &errs), 0);
+	assert_int_equal(until, 0);
+	must(&errs, ca_crl(ca, &r, &done, &errs) == 0);
+	mem_free(done.path);
+	crl = file_of(dir, "hud.example.crl");
+	assert_int_equal(ca_crl_keep(ca, zoo_now + 4 * day, &until, &errs), 0);
+	assert_int_equal(until, zoo_now + 10 * day);
+	crl2 = file_of(dir, "hud.example.crl");
+	assert_string_equal(crl, crl2);
+	mem_free(crl2);
+	assert_int_equal(ca_crl_keep(ca, zoo_now + 6 * day, &until, &errs), 1);
+	assert_int_equal(until, zoo_now + 16 * day);
+	crl2 = file_of(dir, "hud.example.crl");
+	assert_true(number_in(strstr(crl2, "-----BEGIN X509 CRL")) > number_in(strstr(crl, "-----BEGIN X509 CRL")));
+	assert_int_equal(ca_crl_keep(ca, zoo_now + 10 * day, &until, &errs), 0);
+	assert_int_equal(ca_crl_keep(ca, zoo_now + 100 * day, &until, &errs), 1); /* it had run out long ago */
+	assert_int_equal(until, zoo_now + 110 * day);
+	/* What somebody made of it does not matter: it is ours. */
+	name = mem_printf("%s/hud.example.crl", dir);
+	assert_int_equal(truncate(name, 100), 0);
+	assert_int_equal(ca_crl_keep(ca, zoo_now + 100 * day, &until, &errs), 1);
+	assert_int_equal(until, zoo_now + 100 * day + CA_CRL_S);
+	assert_int_equal(errs.errors, 0);
+	ca_close(ca);
+	errs_fini(&errs);
+	mem_free(name);
+	mem_free(crl);
+	mem_free(crl2);
+	mem_free(dir);
+}
+
 /* The issuing CA itself: in its root's CRL, which needs the root's key. */
 static void
 issuing_revoked(void **state)
@@ -876,6 +923,7 @@ main(void)
 		cmocka_unit_test(successors),
 		cmocka_unit_test(unlocked),
 		cmocka_unit_test(revocation),
+		cmocka_unit_test(crl_is_kept),
 		cmocka_unit_test(issuing_revoked),
 		cmocka_unit_test(crl_encoding),
 		cmocka_unit_test(rotation),
