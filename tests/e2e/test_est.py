@@ -471,6 +471,8 @@ def test_tls_1_3_alone(site):
 def test_status(site):
     st = site.g.status()
     assert any(r["role"] == "ca" for r in st["roles"])
+    assert sum(w["enrol"]["requests"] for w in st["workers"]) > 0
+    assert b"Enrolment" in site.g.ctl("status").stdout
 
 
 # ---- gwctl as the client
@@ -717,6 +719,7 @@ def test_they_renew_themselves(world, folder, local, aside):
         wait("failures", lambda: sidecar.journal("enrolment", reason="renewal-failed"), LIFE)
         r = renewal(sidecar)
         assert r and (r["error"] or r["failures"] == 0), r
+        assert b"Renewal" in sidecar.ctl("status").stdout
         site.world.hud.run("nft", "delete", "table", "inet", "t")
         wait("three lives", lambda: time.monotonic() - started > LIFE * 2, LIFE * 2, 0.5)
         wait("another renewal", lambda: len(sidecar.journal("enrolment", reason="renewed")) >= 2 and

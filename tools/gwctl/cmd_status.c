@@ -161,6 +161,40 @@ print_traffic(const struct gwctl *g, const json_t *workers)
 	printf("%-12s%lld from clients\n", "connections", connections);
 }
 
+/* When our certificates are renewed, and what is in the way; the service for those of others, where there is one. */
+static void
+print_enrolment(const struct gwctl *g, const json_t *answer)
+{
+	long long connections = 0, requests = 0, refused = 0, forwarded = 0;
+	bool serves = false, titled = false;
+	json_t *w, *k;
+	size_t i, j;
+
+	json_array_foreach(json_object_get(answer, "workers"), i, w) {
+		json_t *e = json_object_get(w, "enrol");
+
+		serves |= e != NULL;
+		connections += number(e, "connections");
+		requests += number(e, "requests");
+		refused += number(e, "refused");
+		forwarded += number(e, "forwarded");
+		json_array_foreach(json_object_get(w, "renewal"), j, k) {
+			char *error = gwctl_safe(text(k, "error"));
+
+			if (!titled)
+				title(g, "Renewal");
+			titled = true;
+			printf("%-12s%s%s%s%s%s%s\n", text(k, "key"), text(k, "state"), text(k, "next")[0] ? ", next at " : "", text(k, "next"),
+			    error[0] ? "; the last try failed: " : "", error, number(k, "failures") > 1 ? " (and those before)" : "");
+			mem_free(error);
+		}
+	}
+	if (!serves)
+		return;
+	title(g, "Enrolment");
+	printf("%-12s%lld requests, %lld refused, %lld connections passed on, %lld open\n", "service", requests, refused, forwarded, connections);
+}
+
 /* What the module of an HSM may use is no secret of the configuration's. */
 static void
 print_hsm(const json_t *hsm)
@@ -310,6 +344,7 @@ cmd_status(struct gwctl *g, int argc, char **argv)
 		putchar('\n');
 		print_listeners(g, json_object_get(answer, "listeners"));
 		print_traffic(g, json_object_get(answer, "workers"));
+		print_enrolment(g, answer);
 		print_keys(g, json_object_get(answer, "keys"));
 		print_journal(g, json_object_get(answer, "journal"));
 		print_not_answering(answer);
