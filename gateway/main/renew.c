@@ -160,7 +160,7 @@ ask_child(const struct master *m, unsigned number, int fd, int key_fd)
 bool
 renew_on_key(struct master *m, struct child *c, struct ipc_msg *msg)
 {
-	if (msg->nfds != 1 || msg->arg >= MASTER_KEYS)
+	if (msg->nfds != 1 || msg->arg >= MASTER_KEYS || !memfd_is_sealed(msg->fds[0]))
 		return false;
 	if (!m->current || c->gen != m->current)
 		return true;
@@ -201,7 +201,8 @@ renew_on_certificate(struct master *m, struct child *c, struct ipc_msg *msg)
 	enum vetted v;
 	int key;
 
-	if (msg->nfds != 1 || msg->arg >= MASTER_KEYS)
+	/* Unsealed it could be another one when it is stored than when it was looked at. */
+	if (msg->nfds != 1 || msg->arg >= MASTER_KEYS || !memfd_is_sealed(msg->fds[0]))
 		return false;
 	if (!m->current || c->gen != m->current || m->state != MASTER_RUNNING)
 		return true;

@@ -325,16 +325,6 @@ trust_greet(struct master *m, struct child *c)
 	}
 }
 
-/* What a worker gives away it cannot change any more. */
-static bool
-is_sealed(int fd)
-{
-	const int want = F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW;
-	int seals = fcntl(fd, F_GET_SEALS);
-
-	return seals >= 0 && (seals & want) == want;
-}
-
 static bool
 on_new_crl(struct master *m, struct child *from, struct ipc_msg *msg)
 {
@@ -344,7 +334,7 @@ on_new_crl(struct master *m, struct child *from, struct ipc_msg *msg)
 	struct child *c;
 
 	if (msg->len == 0 || msg->len > SPIFFE_DOMAIN_MAX || msg->nfds != 1 || !spiffe_domain_valid((const char *)msg->data, msg->len) ||
-	    !is_sealed(msg->fds[0]) || fstat(msg->fds[0], &st) < 0 || st.st_size <= 0 || st.st_size > (off_t)SVID_CRL_MAX)
+	    !memfd_is_sealed(msg->fds[0]) || fstat(msg->fds[0], &st) < 0 || st.st_size <= 0 || st.st_size > (off_t)SVID_CRL_MAX)
 		return false;
 	memcpy(domain, msg->data, msg->len);
 	domain[msg->len] = '\0';
@@ -384,7 +374,7 @@ trust_on_worker(struct master *m, struct child *c, struct ipc_msg *msg)
 				children_send(m, o, ROLE_MSG_CALLER_WANTED, (uint16_t)(c->instance & ASKER_MASK), msg->data, msg->len, NULL, 0);
 		return true;
 	case ROLE_MSG_FOUND_CALLER:
-		if (msg->nfds != 1 || msg->len || !is_sealed(msg->fds[0]))
+		if (msg->nfds != 1 || msg->len || !memfd_is_sealed(msg->fds[0]))
 			return false;
 		TAILQ_FOREACH(o, &m->children, next)
 			if (o->role == ROLE_WORKER && (o->instance & ASKER_MASK) == (uint32_t)(msg->arg >> 4))

@@ -56,15 +56,22 @@ fail:
 	return -1;
 }
 
+bool
+memfd_is_sealed(int fd)
+{
+	int seals = fcntl(fd, F_GET_SEALS);
+
+	return seals >= 0 && (seals & ALL_SEALS) == ALL_SEALS;
+}
+
 const void *
 memfd_map(int fd, size_t max, size_t *len, const char **why)
 {
 	struct stat st;
 	void *p;
-	int seals = fcntl(fd, F_GET_SEALS);
 
 	*len = 0;
-	if (seals < 0 || (seals & ALL_SEALS) != ALL_SEALS) {
+	if (!memfd_is_sealed(fd)) {
 		*why = "not sealed memory";
 		return NULL;
 	}

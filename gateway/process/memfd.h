@@ -3,6 +3,7 @@
 #ifndef GATEWAY_PROCESS_MEMFD_H
 #define GATEWAY_PROCESS_MEMFD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* An empty one, for a child to fill with write(2). Close-on-exec. -1 with errno. */
@@ -11,6 +12,8 @@ int memfd_new(const char *name);
 int memfd_seal(int fd);
 /* Both in one: a sealed one with these bytes. -1 with errno. */
 int memfd_sealed(const char *name, const void *p, size_t n);
+/* Whether it is such memory: what a process without privileges gives away it cannot change any more. */
+bool memfd_is_sealed(int fd);
 
 /*
  * Map it for reading after checking that it can never change: all four seals, at least one byte, at most

@@ -83,6 +83,11 @@ misbehave(const struct role_env *env, const char *how)
 		ipc_send(env->master, ROLE_MSG_RING_BROKEN, 0, "\1\0\0", 4, NULL, 0);
 	} else if (!strcmp(how, "present")) { /* nobody gives master a descriptor */
 		ipc_send(env->master, ROLE_MSG_DRAINED, 0, NULL, 0, &env->ring_fd, 1);
+	} else if (!strcmp(how, "renew")) { /* a certificate that it could exchange between the look and the storing */
+		int fd = memfd_create("renewed", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+		(void)!write(fd, "-----BEGIN CERTIFICATE-----\n", 28);
+		ipc_send(env->master, ROLE_MSG_RENEWED, KEYS_IDENTITY, NULL, 0, &fd, 1);
 	} else if (!strcmp(how, "fork")) {
 		syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
 	} else if (!strcmp(how, "crash")) {

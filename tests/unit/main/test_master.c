@@ -327,6 +327,7 @@ test_hostile_workers(void **state)
 		{ "usurp", " role ", "bad-message" },
 		{ "accuse", " role ", "bad-message" },
 		{ "present", " role ", "bad-message" },
+		{ "renew", " role ", "bad-message" },
 		{ "fork", " alert ", "sandbox-violation" },
 		{ "crash", " role ", "died" },
 	};
