@@ -617,6 +617,32 @@ def test_forward_without_the_far_end(site, folder):
 
 # ---- gateways and sidecars renew themselves
 
+def test_one_worker_renews(site, folder):
+    """Worker 0 does it, and when it dies, its successor."""
+    cert, path = site.hud.issue("gateway", "front3", "front3"), folder()
+    g = Gateway(site.world.hud, path, {
+        "domain": "hud.example", "identity": {"certificate": cert.crt, "key": cert.keyfile, "bundle": site.bundle}, "state_dir": path + "/state",
+        "renewal": {"host": HOST, "dial": ["%s:%d" % AT]},
+        "listeners": [{"name": "front", "address": "10.1.0.8:443", "accept": ["workloads"]}],
+        "services": [{"name": "local", "host": LOCAL_HOST, "endpoints": ["10.1.0.30:9000"]}]})
+    g.start()
+    try:
+        assert [w["index"] for w in g.status()["workers"] if "renewal" in w] == [0]
+        first = renewal(g)
+        assert first["state"] == "waiting" and first["next"] < first["until"]
+        g.kill("worker")
+        r = wait("its successor", lambda: renewal(g))
+        assert r["state"] == "waiting" and r["until"] == first["until"]
+        g.write(log_level="debug")
+        g.reload()
+        assert wait("the next generation's", lambda: renewal(g))["state"] == "waiting"
+        g.write(renewal=None)
+        g.reload()
+        wait("none any more", lambda: not [w for w in g.status()["workers"] if "renewal" in w and not w["draining"]])
+    finally:
+        g.stop()
+
+
 LIFE = 60
 
 
