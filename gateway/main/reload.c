@@ -220,8 +220,10 @@ generation_drain(struct master *m, struct generation *g)
 	g->draining = true;
 	g->since_ms = clock_mono_ms();
 	g->keys->wanted = false;
-	if (g->ca)
+	if (g->ca) {
+		g->ca->wanted = false;
 		children_stop(m, g->ca, 2000);
+	}
 	for (unsigned i = 0; i < g->nworkers; i++)
 		children_drain(m, g->workers[i], g->config->limits.drain_ms);
 }

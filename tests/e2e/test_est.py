@@ -437,6 +437,8 @@ def test_reload_with_connections(site):
         status, head, _ = http(half, b"")
         assert status in (200, 503) and b"connection: close" in head.lower()  # its generation's ca role may have gone before it
     assert site.curl("cacerts")[0] == 200
+    # The old generation ends, its ca role with it: it had the CA's directory.
+    wait("one ca role", lambda: len(site.g.role("ca")) == 1 and site.g.status()["generations_draining"] == 0, 20)
 
 
 # ---- whom the name chooses
