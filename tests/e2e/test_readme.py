@@ -39,11 +39,12 @@ mount -t tmpfs -o mode=755 none "$1"
 cd "$1"
 mkdir up work root src-up src-work
 mount -t overlay overlay -o "lowerdir=/,upperdir=$1/up,workdir=$1/work" root
-# The source may be on a file system of its own, which the one above does not show.
-mount -t overlay overlay -o "lowerdir=$2,upperdir=$1/src-up,workdir=$1/src-work" "root$2"
 for d in proc sys dev; do mount --rbind /$d root/$d; done
 mount -t tmpfs -o mode=755 none root/run
 mount -t tmpfs -o mode=1777 none root/tmp
+# The source may be on a file system of its own, or in /tmp, which the ones above do not show.
+mkdir -p "root$2"
+mount -t overlay overlay -o "lowerdir=$2,upperdir=$1/src-up,workdir=$1/src-work" "root$2"
 # A machine that has Sallyport already begins anew.
 rm -rf root/etc/sallyport root/var/lib/sallyport
 mkdir -p root/root/pairing root/usr/local/bin
