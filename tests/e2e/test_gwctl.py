@@ -87,7 +87,7 @@ def test_pairing(folder, pair):
     code = [l.split(None, 1)[1].strip() for l in shown.stdout.decode().splitlines() if l.strip().startswith("code ")][0]
     peers = folder() + "/peers"
     bad = ctl("pair", "accept", f, "--code", code[:-1] + ("a" if code[-1] != "a" else "b"), "--domain", "irs.example", "--peers", peers, check=False)
-    assert bad.returncode == 1 and not os.path.exists(peers + "/hud.example.pem")
+    assert bad.returncode == 15 and not os.path.exists(peers + "/hud.example.pem")  # wrong-code, see gwctl-pair(1)
     ctl("pair", "accept", f, "--code", code, "--domain", "irs.example", "--peers", peers)
     assert os.path.exists(peers + "/hud.example.pem")
     with open(f) as x:

@@ -59,17 +59,6 @@ def test_not_proved_by_our_bundle(pair, folder):
         pair.a.write(identity=good)
 
 
-def test_revocation_that_cannot_be_kept(pair):
-    """Nothing reads revocation lists yet, so it must not look as if it did."""
-    good = [dict(p) for p in pair.a.config["peers"]]
-    try:
-        pair.a.write(peers=[dict(good[0], revocation="required")])
-        assert test(pair.a).returncode == 1
-        assert pair.a.reload(check=False).returncode == 1
-    finally:
-        pair.a.write(peers=good)
-
-
 def test_a_drain_refuses_at_once(make_pair, origin):
     """Callers of a gateway that ends go elsewhere, instead of waiting in a queue that nobody reads; what runs ends well."""
     p = make_pair()
