@@ -51,7 +51,7 @@ UPSTREAM_O := $(addprefix gateway/upstream/, http1.o tcp.o upstream.o)
 ENROL_O   := $(addprefix gateway/enrol/, enrol.o forward.o hello.o note.o peek.o renew.o wire.o) # wire.o is gwctl's, too
 EXCHANGE_O := $(addprefix gateway/exchange/, accept.o books.o exchange.o h1.o h2.o owner.o relay.o route.o tcp.o verify.o)
 CONTROL_O := $(addprefix gateway/control/, client.o command.o merge.o role.o)
-MAIN_O    := $(addprefix gateway/main/, children.o compile.o expiry.o journal_main.o listen.o main.o master.o note.o notify.o reload.o renew.o roles.o state.o status.o trust.o worker.o worker_est.o worker_trust.o)
+MAIN_O    := $(addprefix gateway/main/, children.o compile.o expiry.o journal_main.o listen.o main.o master.o note.o notify.o reload.o renew.o roles.o setup.o state.o status.o trust.o worker.o worker_est.o worker_trust.o)
 GWCTL_O   := $(addprefix tools/gwctl/, cmd_audit.o cmd_audit_read.o cmd_check.o cmd_config.o cmd_control.o cmd_enrol.o cmd_enrol_tls.o cmd_pair.o cmd_pair_list.o cmd_pair_peers.o cmd_pair_remove.o cmd_pki.o cmd_pki_issue.o cmd_pki_list.o cmd_pki_name.o cmd_pki_revoke.o cmd_pki_rotate.o cmd_pki_secret.o cmd_policy.o \
 	cmd_status.o cmd_token.o gwctl.o jsonout.o main.o request.o socket_scan.o table.o)
 

@@ -6,22 +6,18 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "gateway/base/clock.h"
 #include "gateway/base/log.h"
 #include "gateway/base/mem.h"
-#include "gateway/config/p11uri.h"
-#include "gateway/keys/proto.h"
-#include "gateway/main/listen.h"
 #include "gateway/main/note.h"
 #include "gateway/main/renew.h"
 #include "gateway/main/roles.h"
+#include "gateway/main/setup.h"
 #include "gateway/main/trust.h"
 #include "gateway/process/child.h"
-#include "gateway/process/memfd.h"
 #include "gateway/process/privs.h"
 #include "gateway/process/sandbox.h"
 #include "gateway/process/spawn.h"
@@ -158,263 +154,6 @@ children_broadcast(struct master *m, enum role role, uint16_t type, uint16_t arg
 			children_send(m, c, type, arg, data, len, fds, nfds);
 }
 
-/* Descriptors gathered into as few messages as they fit. */
-struct parcel {
-	struct master *m;
-	struct child *to;
-	unsigned n;
-	struct role_fd_msg what[IPC_MAX_FDS];
-	int fds[IPC_MAX_FDS];
-};
-
-static void
-parcel_flush(struct parcel *p)
-{
-	if (p->n)
-		children_send(p->m, p->to, ROLE_MSG_FD, 0, p->what, p->n * sizeof(p->what[0]), p->fds, p->n);
-	p->n = 0;
-}
-
-static void
-parcel_add(struct parcel *p, enum role_fd kind, unsigned arg, uint32_t number, int fd)
-{
-	if (fd < 0)
-		return;
-	p->what[p->n] = (struct role_fd_msg){ .kind = (uint16_t)kind, .arg = (uint16_t)arg, .number = number };
-	p->fds[p->n++] = fd;
-	if (p->n == IPC_MAX_FDS)
-		parcel_flush(p);
-}
-
-/* ---- set-up ---- */
-
-static bool
-has_edge(const struct child *x, const struct child *y)
-{
-	for (unsigned i = 0; i < roles_nedges; i++) {
-		const struct roles_edge *e = &roles_edges[i];
-
-		if (((e->a == x->role && e->b == y->role) || (e->b == x->role && e->a == y->role)) &&
-		    (!e->same_generation || x->gen == y->gen))
-			return true;
-	}
-	return false;
-}
-
-static void
-send_one_fd(struct master *m, struct child *to, enum role_fd kind, unsigned arg, uint32_t number, int fd)
-{
-	struct parcel p = { .m = m, .to = to };
-
-	parcel_add(&p, kind, arg, number, fd);
-	parcel_flush(&p);
-}
-
-void
-children_new_config(struct master *m, struct child *c, int config_fd)
-{
-	send_one_fd(m, c, ROLE_FD_CONFIG, 0, 0, config_fd);
-}
-
-static unsigned
-channel_arg(const struct child *c)
-{
-	return (unsigned)c->role << 8 | (c->index & 0xff);
-}
-
-/* A new process gets a channel to everybody that it may talk to, and they to it. */
-static void
-introduce(struct master *m, struct child *c)
-{
-	struct child *o;
-	int sv[2];
-
-	TAILQ_FOREACH(o, &m->children, next) {
-		if (o == c || !children_running(o) || o->state == CHILD_STOPPING || !has_edge(c, o))
-			continue;
-		if (ipc_pair(sv) < 0) {
-			log_error("no channel between %s and %s: %m", role_name(c->role), role_name(o->role));
-			continue;
-		}
-		send_one_fd(m, c, ROLE_FD_CHANNEL, channel_arg(o), o->instance, sv[0]);
-		send_one_fd(m, o, ROLE_FD_CHANNEL, channel_arg(c), c->instance, sv[1]);
-		close(sv[0]);
-		close(sv[1]);
-	}
-}
-
-static const struct generation *
-config_of(const struct master *m, const struct child *c)
-{
-	if (c->gen)
-		return c->gen;
-	return m->current ? m->current : TAILQ_FIRST(&m->generations);
-}
-
-/* The PIN of an HSM's key, likewise: whoever could change or read it besides root and the role's user could as well have the key. */
-static int
-open_pin(const struct child *c, const char *path)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-	struct stat st;
-
-	if (fd < 0) {
-		log_error("%s: cannot open the PIN's file: %m", path);
-		return -1;
-	}
-	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && !(st.st_mode & 077) && (st.st_uid == 0 || st.st_uid == geteuid() || st.st_uid == c->uid))
-		return fd;
-	log_error("%s: the PIN's file has to be a regular one of root, with mode 0600", path);
-	close(fd);
-	return -1;
-}
-
-/* Of a key in an HSM the keys role gets the URI, as a text, and the file with the PIN. */
-static int
-hsm_key(const struct child *c, const char *text, int *pin)
-{
-	char *uri, *pin_file;
-	const char *why;
-	int fd = -1;
-
-	*pin = -1;
-	if (p11uri_split(text, &uri, &pin_file, &why) < 0) {
-		log_error("a pkcs11: URI cannot be used: %s", why);
-		return -1;
-	}
-	if (pin_file)
-		*pin = open_pin(c, pin_file);
-	if (!pin_file || *pin >= 0) {
-		fd = memfd_sealed("sallyport-uri", uri, strlen(uri));
-		if (fd < 0)
-			log_error("no memory for a key's URI: %m");
-	}
-	mem_free(uri);
-	mem_free(pin_file);
-	return fd;
-}
-
-/* A private key is opened for the keys role and never read here. Its certificate goes along: it says what a renewal may ask for. */
-static void
-send_key(struct parcel *p, enum keys_number number, const char *path, const char *certificate_pem)
-{
-	int key = -1, certificate = -1, pin = -1;
-
-	if (!path)
-		return;
-	if (p11uri_is(path)) {
-		key = hsm_key(p->to, path, &pin);
-	} else {
-		key = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-		if (key < 0)
-			log_error("%s: cannot open the private key: %m", path);
-	}
-	if (certificate_pem) {
-		certificate = memfd_sealed("sallyport-certificate", certificate_pem, strlen(certificate_pem));
-		if (certificate < 0)
-			log_error("no memory for a certificate: %m");
-	}
-	parcel_add(p, ROLE_FD_PIN, number, number, pin);
-	parcel_add(p, ROLE_FD_KEY, number, number, key);
-	parcel_add(p, ROLE_FD_KEY_CERT, number, number, certificate);
-	parcel_flush(p);
-	if (pin >= 0)
-		close(pin);
-	if (key >= 0)
-		close(key);
-	if (certificate >= 0)
-		close(certificate);
-}
-
-void
-children_send_keys(struct master *m, struct child *c, const struct config *config)
-{
-	struct parcel p = { .m = m, .to = c };
-
-	send_key(&p, KEYS_IDENTITY, config->identity.key, config->identity.certificate_pem);
-	send_key(&p, KEYS_INSIDE, config->inside.key, config->inside.certificate_pem);
-	send_key(&p, KEYS_ENROL, config->enrol.key, config->enrol.certificate_pem);
-}
-
-/* What the keys role's helper is given: mem_free(). NULL: there is no HSM. */
-static char *
-hsm_given(const struct config *c)
-{
-	struct buf b;
-
-	if (!c->hsm.module || (!p11uri_is(c->identity.key) && !p11uri_is(c->inside.key) && !p11uri_is(c->enrol.key)))
-		return NULL;
-	buf_init(&b, 0);
-	buf_printf(&b, "module %s\n", c->hsm.module);
-	for (size_t i = 0; i < c->hsm.npaths; i++)
-		buf_printf(&b, "path %s\n", c->hsm.paths[i]);
-	for (size_t i = 0; i < c->hsm.nenvironment; i++)
-		buf_printf(&b, "env %s\n", c->hsm.environment[i]);
-	return buf_steal(&b);
-}
-
-static void
-send_passphrase(struct parcel *p, const char *path)
-{
-	int fd = path ? open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY) : -1;
-
-	if (path && fd < 0)
-		log_error("%s: cannot open the passphrase of the CA's key: %m", path);
-	parcel_add(p, ROLE_FD_PASSPHRASE, 0, 0, fd);
-	parcel_flush(p);
-	if (fd >= 0)
-		close(fd);
-}
-
-static void
-set_up(struct master *m, struct child *c)
-{
-	const struct generation *g = config_of(m, c);
-	struct parcel p = { .m = m, .to = c };
-	struct dead_ring *d;
-	struct child *o;
-
-	parcel_add(&p, ROLE_FD_CONFIG, 0, 0, g->config_fd);
-	if (c->role != ROLE_KEYS)
-		parcel_add(&p, ROLE_FD_RING_WAKE, 0, 0, m->wake_fd);
-	parcel_add(&p, ROLE_FD_RING, channel_arg(c), c->instance, c->ring_fd);
-	switch (c->role) {
-	case ROLE_WORKER:
-		parcel_add(&p, ROLE_FD_POLICY, 0, 0, g->policy_fd >= 0 ? g->policy_fd : m->policy_fd);
-		for (size_t i = 0; i < g->config->nlisteners; i++) {
-			const int *fds;
-			size_t n = listen_fds(m->listen, &g->config->listeners[i], &fds);
-
-			/* Sockets that an earlier config with more workers left are shared out, so that no queue is orphaned. */
-			for (size_t k = n == 1 ? 0 : c->index; k < n; k += n == 1 ? 1 : g->nworkers)
-				parcel_add(&p, ROLE_FD_LISTENER, (unsigned)i, (uint32_t)i, fds[k]);
-		}
-		break;
-	case ROLE_KEYS:
-		children_send_keys(m, c, g->config);
-		break;
-	case ROLE_JOURNAL:
-		parcel_add(&p, ROLE_FD_RING, ROLE_MASTER << 8, 0, m->ring_fd);
-		TAILQ_FOREACH(o, &m->children, next)
-			if (children_running(o) && o->ring_fd >= 0)
-				parcel_add(&p, ROLE_FD_RING, channel_arg(o), o->instance, o->ring_fd);
-		TAILQ_FOREACH(d, &m->dead_rings, next)
-			parcel_add(&p, ROLE_FD_RING, d->arg, d->instance, d->fd);
-		break;
-	case ROLE_CA:
-		send_passphrase(&p, g->config->ca.passphrase_file);
-		break;
-	case ROLE_CONTROL:
-		parcel_add(&p, ROLE_FD_CONTROL, 0, 0, m->control_fd);
-		break;
-	default:
-		break;
-	}
-	parcel_flush(&p);
-	if (c->role != ROLE_JOURNAL && c->ring_fd >= 0 && children_running(m->journal))
-		send_one_fd(m, m->journal, ROLE_FD_RING, channel_arg(c), c->instance, c->ring_fd);
-}
-
 /* Its writer is gone: once the journal has all of it on record, it says RING_DONE. */
 static void
 tell_dead(struct master *m, const struct dead_ring *d)
@@ -425,7 +164,7 @@ tell_dead(struct master *m, const struct dead_ring *d)
 static void
 go(struct master *m, struct child *c)
 {
-	const struct generation *g = config_of(m, c);
+	const struct generation *g = setup_generation(m, c);
 	struct dead_ring *d;
 	struct role_go data = {
 		.index = c->index, .count = g->nworkers, .instance = c->instance, .generation = g->number, .run = m->run,
@@ -494,21 +233,6 @@ schedule_restart(struct child *c, uint64_t now)
 		c->backoff_ms = BACKOFF_MAX_MS;
 }
 
-/* The ca role has its CA's directory and nothing else. Without it, it says so to whoever asks. */
-static int
-open_store(const struct config *c, uid_t uid)
-{
-	int fd = open(c->ca.store, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	struct stat st;
-
-	if (fd < 0)
-		log_error("%s: cannot open the CA's directory: %m", c->ca.store);
-	else if (fstat(fd, &st) == 0 && st.st_uid != uid)
-		log_error("%s: the CA's directory belongs to uid %u; give it to the ca role with \"chown -R %u %s\"", c->ca.store, (unsigned)st.st_uid,
-		    (unsigned)uid, c->ca.store);
-	return fd;
-}
-
 void
 children_start(struct master *m, struct child *c)
 {
@@ -516,7 +240,7 @@ children_start(struct master *m, struct child *c)
 		.role = c->role, .index = c->index, .dir_fd = c->role == ROLE_JOURNAL ? m->journal_dir_fd : -1,
 	};
 	int store = -1;
-	const struct generation *g = config_of(m, c);
+	const struct generation *g = setup_generation(m, c);
 	char why[512], ident[32], *helper = NULL;
 	int channel;
 
@@ -536,7 +260,7 @@ children_start(struct master *m, struct child *c)
 		c->uid = s.uid;
 	}
 	if (c->role == ROLE_CA)
-		s.dir_fd = store = open_store(g->config, c->uid);
+		s.dir_fd = store = setup_open_store(g->config, c->uid);
 	if (c->role == ROLE_WORKER || c->role == ROLE_CONTROL || c->role == ROLE_CA) {
 		c->ring_fd = ring_create((size_t)g->config->journal.ring_bytes);
 		if (c->ring_fd < 0) {
@@ -545,7 +269,7 @@ children_start(struct master *m, struct child *c)
 		}
 	}
 	if (c->role == ROLE_KEYS)
-		s.helper = helper = hsm_given(g->config);
+		s.helper = helper = setup_hsm(g->config);
 	c->pid = spawn_role(&s, m->self_fd, &channel);
 	mem_free(helper);
 	if (store >= 0)
@@ -556,8 +280,8 @@ children_start(struct master *m, struct child *c)
 	}
 	c->state = CHILD_SETUP;
 	master_watch(m, &c->source, channel, EPOLLIN, on_channel);
-	set_up(m, c);
-	introduce(m, c);
+	setup_child(m, c);
+	setup_introduce(m, c);
 	note_role(m, c, "started", NULL);
 	log_debug("role=%s instance=%u pid=%d started", children_ident(c, ident), c->instance, (int)c->pid);
 	if (may_go(m, c))
@@ -643,8 +367,8 @@ tell_counterparts(struct master *m, struct child *c)
 	struct child *o;
 
 	TAILQ_FOREACH(o, &m->children, next)
-		if (o != c && children_running(o) && has_edge(c, o))
-			children_send(m, o, ROLE_MSG_CHANNEL_GONE, (uint16_t)channel_arg(c), &c->instance, sizeof(c->instance),
+		if (o != c && children_running(o) && setup_edge(c, o))
+			children_send(m, o, ROLE_MSG_CHANNEL_GONE, (uint16_t)setup_channel(c), &c->instance, sizeof(c->instance),
 			    NULL, 0);
 }
 
@@ -657,7 +381,7 @@ retire_ring(struct master *m, struct child *c)
 	if (c->ring_fd < 0)
 		return;
 	d = mem_zalloc(sizeof(*d));
-	d->arg = channel_arg(c);
+	d->arg = setup_channel(c);
 	d->instance = c->instance;
 	d->fd = c->ring_fd;
 	if (children_running(m->journal))

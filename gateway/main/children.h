@@ -17,10 +17,6 @@ void children_remove(struct master *m, struct child *c);
 /* Queue a message; descriptors are duplicated where they have to wait. A child that does not read is killed. */
 void children_send(struct master *m, struct child *c, uint16_t type, uint16_t arg, const void *data, size_t len,
     const int *fds, unsigned nfds);
-/* A keys role gets the private keys of a config (opened, not read) with their certificates: at its start, and when they were replaced. */
-void children_send_keys(struct master *m, struct child *c, const struct config *config);
-/* A process that outlives generations learns of the new config. */
-void children_new_config(struct master *m, struct child *c, int config_fd);
 /* To every running process of a role (ROLE_MASTER: of all). */
 void children_broadcast(struct master *m, enum role role, uint16_t type, uint16_t arg, const void *data, size_t len,
     const int *fds, unsigned nfds);

@@ -16,6 +16,7 @@
 #include "gateway/main/note.h"
 #include "gateway/main/notify.h"
 #include "gateway/main/renew.h"
+#include "gateway/main/setup.h"
 #include "gateway/main/state.h"
 #include "gateway/main/status.h"
 #include "gateway/main/trust.h"
@@ -505,7 +506,7 @@ compiled(struct master *m)
 			return;
 		}
 	} else if (m->current->config->hsm.module) {
-		children_send_keys(m, m->current->keys, m->current->config); /* a PIN may have been corrected */
+		setup_send_keys(m, m->current->keys, m->current->config); /* a PIN may have been corrected */
 	}
 	trust_loaded(m);
 	take_policy(m);
@@ -544,7 +545,7 @@ commit(struct master *m)
 		for (unsigned i = 0; i < old->nworkers; i++)
 			children_send(m, old->workers[i], ROLE_MSG_POLICY, 0, NULL, 0, &m->policy_fd, 1);
 		generation_drain(m, old);
-		children_new_config(m, m->control, g->config_fd);
+		setup_new_config(m, m->control, g->config_fd);
 		/* It starts again with the new settings; what is in the rings waits for it. */
 		if (journal_differs(&old->config->journal, &g->config->journal) ||
 		    !same_text(old->config->identity.id, g->config->identity.id))

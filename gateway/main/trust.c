@@ -14,6 +14,7 @@
 #include "gateway/base/spiffe.h"
 #include "gateway/main/note.h"
 #include "gateway/main/reload.h"
+#include "gateway/main/setup.h"
 #include "gateway/main/state.h"
 #include "gateway/main/status.h"
 #include "gateway/process/memfd.h"
@@ -211,11 +212,11 @@ trust_swap(struct master *m, struct config **new)
 	/* New keys first: a keys role reads what master says before it looks at what workers ask. */
 	TAILQ_FOREACH(c, &m->children, next)
 		if (c->role == ROLE_KEYS && c->gen->number <= g->number)
-			children_send_keys(m, c, g->config);
+			setup_send_keys(m, c, g->config);
 	TAILQ_FOREACH(c, &m->children, next)
 		if (c->role == ROLE_WORKER && c->gen->number <= g->number) /* a generation that starts learns it when it is current */
 			children_send(m, c, ROLE_MSG_TRUST, 0, NULL, 0, &fd, 1);
-	children_new_config(m, m->control, fd);
+	setup_new_config(m, m->control, fd);
 	return 0;
 }
 
