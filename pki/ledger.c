@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "gateway/base/mem.h"
+#include "pki/pkifile.h"
 
 #define LINE_MAX_OCTETS 32768
 #define INDEX_MAX (INT64_C(1) << 31)
@@ -634,22 +635,6 @@ ledger_put_crl(struct buf *b, uint64_t number, int64_t at)
 	buf_printf(b, "crl\t%llu\t%s\n", (unsigned long long)number, when);
 }
 
-static int
-write_all(int fd, const uint8_t *p, size_t n)
-{
-	while (n > 0) {
-		ssize_t done = write(fd, p, n);
-
-		if (done < 0 && errno == EINTR)
-			continue;
-		if (done < 0)
-			return -1;
-		p += done;
-		n -= (size_t)done;
-	}
-	return 0;
-}
-
 int
 ledger_append(struct ledger *l, struct buf *lines, struct errs *errs)
 {
@@ -659,7 +644,7 @@ ledger_append(struct ledger *l, struct buf *lines, struct errs *errs)
 	/* l->read is behind the last whole line, for we hold the lock and refreshed under it. Half a batch is taken back, or else said to be there. */
 	if (fd < 0 || fstat(fd, &st) != 0 || (st.st_size > l->read && ftruncate(fd, l->read) != 0) || lseek(fd, l->read, SEEK_SET) < 0) {
 		err = errno;
-	} else if (write_all(fd, lines->data, lines->len) != 0 || fsync(fd) != 0) {
+	} else if (pkifile_write_all(fd, lines->data, lines->len) != 0 || fsync(fd) != 0) {
 		err = errno;
 		if (ftruncate(fd, l->read) == 0)
 			fsync(fd);

@@ -438,14 +438,12 @@ load_key(const char *path, struct errs *errs)
 }
 
 static int
-create_key(const char *path, struct errs *errs)
+create_key(const struct store *s, const char *path, struct errs *errs)
 {
 	struct evp_pkey_st *k = pkey_new(PKEY_ED25519);
 	char *pem = pkey_to_pem(k);
-	int rc = pkifile_write_new(path, 0600, pem, strlen(pem));
+	int rc = store_write_new(s, path, 0600, pem, errs);
 
-	if (rc != 0)
-		errs_add(errs, path, 0, "cannot write: %s", strerror(errno));
 	pkey_free_pem(pem);
 	pkey_free(k);
 	return rc;
@@ -464,7 +462,7 @@ pairfile_key(const char *dir, struct errs *errs)
 		char *there = pkifile_read(path, KEY_FILE_MAX);
 
 		/* Made only where none is: one that cannot be read stays, and is named. */
-		if (there || errno != ENOENT || create_key(path, errs) == 0)
+		if (there || errno != ENOENT || create_key(&s, path, errs) == 0)
 			k = load_key(path, errs);
 		pkey_free_pem(there);
 	}

@@ -120,9 +120,11 @@ pkifile_sync_dir(const char *dir)
 	return rc != 0 && err == EINVAL ? 0 : rc;
 }
 
-static int
-write_all(int fd, const char *p, size_t n)
+int
+pkifile_write_all(int fd, const void *data, size_t n)
 {
+	const char *p = data;
+
 	while (n > 0) {
 		ssize_t done = write(fd, p, n);
 
@@ -171,7 +173,7 @@ write_temporary(const char *path, mode_t mode, const void *p, size_t n, const st
 	if (fd < 0) {
 		err = errno;
 	} else {
-		if (write_all(fd, p, n) != 0 || (owner && geteuid() == 0 && fchown(fd, owner->uid, owner->gid) != 0) ||
+		if (pkifile_write_all(fd, p, n) != 0 || (owner && geteuid() == 0 && fchown(fd, owner->uid, owner->gid) != 0) ||
 		    fchmod(fd, mode) != 0 || fsync(fd) != 0)
 			err = errno;
 		if (close(fd) != 0 && err == 0)

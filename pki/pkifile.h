@@ -31,6 +31,8 @@ int pkifile_replace_as(const char *path, mode_t mode, const void *p, size_t n, c
  * once: whatever is likely to fail was done before. 0, or -1 with errno.
  */
 int pkifile_replace_pair(const char *first, mode_t first_mode, const char *first_text, const char *second, mode_t second_mode, const char *second_text);
+/* All of it, whatever it takes. 0, or -1 with errno. */
+int pkifile_write_all(int fd, const void *p, size_t n);
 /* Make what happened to directory entries last. */
 int pkifile_sync_dir(const char *dir);
 /* "a/b" for "a/b/c", "." for "c", "/" for "/c". mem_free(). */

@@ -223,52 +223,54 @@ report_cut(struct gwctl *g, const struct standing *before)
 	}
 }
 
-int
-cmd_sever(struct gwctl *g, int argc, char **argv)
+static void
+say_severed(struct gwctl *g, const struct standing *before)
+{
+	if (before->severed)
+		printf("%s was severed already.\n", before->name);
+	else
+		printf("SEVERED %s%s%s%s: %zu link%s and %lld running exchange%s are cut.\n", before->name, before->domain[0] ? " (" : "",
+		    before->domain, before->domain[0] ? ")" : "", before->links, before->links == 1 ? "" : "s", before->streams,
+		    before->streams == 1 ? "" : "s");
+	report_cut(g, before);
+	printf("Until: gwctl restore %s\n", before->name);
+}
+
+static void
+say_restored(struct gwctl *g, const struct standing *before)
+{
+	(void)g;
+	if (before->severed)
+		printf("Restored %s: links to it come up as configured; see \"gwctl peers\".\n", before->name);
+	else
+		printf("%s was not severed.\n", before->name);
+}
+
+static int
+switch_peer(struct gwctl *g, int argc, char **argv, void (*say)(struct gwctl *g, const struct standing *before))
 {
 	struct standing before;
 	int r;
 
 	if (argc != 2)
-		return gwctl_usage(argv[0], "sever takes the name of a peer");
-	if ((r = look(g, argv[1], &before)) != GWCTL_OK) {
-		standing_fini(&before);
-		return r;
-	}
-	r = throw_switch(g, argv[0], before.name ? before.name : argv[1]);
-	if (r == GWCTL_OK && !g->json && before.name) {
-		if (before.severed)
-			printf("%s was severed already.\n", before.name);
-		else
-			printf("SEVERED %s%s%s%s: %zu link%s and %lld running exchange%s are cut.\n", before.name, before.domain[0] ? " (" : "",
-			    before.domain, before.domain[0] ? ")" : "", before.links, before.links == 1 ? "" : "s", before.streams,
-			    before.streams == 1 ? "" : "s");
-		report_cut(g, &before);
-		printf("Until: gwctl restore %s\n", before.name);
-	}
+		return gwctl_usage(argv[0], "%s takes the name of a peer", argv[0]);
+	r = look(g, argv[1], &before);
+	if (r == GWCTL_OK)
+		r = throw_switch(g, argv[0], before.name ? before.name : argv[1]);
+	if (r == GWCTL_OK && !g->json && before.name)
+		say(g, &before);
 	standing_fini(&before);
 	return r;
 }
 
 int
+cmd_sever(struct gwctl *g, int argc, char **argv)
+{
+	return switch_peer(g, argc, argv, say_severed);
+}
+
+int
 cmd_restore(struct gwctl *g, int argc, char **argv)
 {
-	struct standing before;
-	int r;
-
-	if (argc != 2)
-		return gwctl_usage(argv[0], "restore takes the name of a peer");
-	if ((r = look(g, argv[1], &before)) != GWCTL_OK) {
-		standing_fini(&before);
-		return r;
-	}
-	r = throw_switch(g, argv[0], before.name ? before.name : argv[1]);
-	if (r == GWCTL_OK && !g->json && before.name) {
-		if (before.severed)
-			printf("Restored %s: links to it come up as configured; see \"gwctl peers\".\n", before.name);
-		else
-			printf("%s was not severed.\n", before.name);
-	}
-	standing_fini(&before);
-	return r;
+	return switch_peer(g, argc, argv, say_restored);
 }
