@@ -161,7 +161,7 @@ endef
 # (one line per target:  $(eval $(call fuzz,http1_head,$(HTTP1_O) $(BASE_O),)) )
 $(eval $(call fuzz,svid,$(ZOO_O) $(PKI_O) $(BASE_O),-lcrypto))
 $(eval $(call fuzz,crl,$(ZOO_O) $(PKI_O) $(BASE_O),-lcrypto))
-$(eval $(call fuzz,ledger,pki/ledger.o $(BASE_O),))
+$(eval $(call fuzz,ledger,pki/ledger.o pki/pkifile.o $(BASE_O),))
 $(eval $(call fuzz,csr,$(ZOO_O) pki/csr.o $(PKI_O) $(BASE_O),-lcrypto))
 $(eval $(call fuzz,pairfile,$(CA_O) $(PKI_O) $(BASE_O),-ljansson -lcrypto))
 $(foreach t,http1_head http1_body,$(eval $(call fuzz,$t,$(HTTP1_O) $(addprefix gateway/base/, mem.o),)))

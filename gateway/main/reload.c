@@ -214,17 +214,15 @@ generation_free(struct master *m, struct generation *g)
 	mem_free(g);
 }
 
-/* Its workers finish what runs; its keys role stays as long as they do. */
+/* Its workers finish what runs; its keys and ca roles stay as long as they do. */
 static void
 generation_drain(struct master *m, struct generation *g)
 {
 	g->draining = true;
 	g->since_ms = clock_mono_ms();
 	g->keys->wanted = false;
-	if (g->ca) {
+	if (g->ca)
 		g->ca->wanted = false;
-		children_stop(m, g->ca, 2000);
-	}
 	for (unsigned i = 0; i < g->nworkers; i++)
 		children_drain(m, g->workers[i], g->config->limits.drain_ms);
 }
@@ -243,11 +241,14 @@ sweep(struct master *m)
 			generation_free(m, g);
 			continue;
 		}
-		if (!generation_running(m, g, true))
+		if (!generation_running(m, g, true)) {
 			children_stop(m, g->keys, 1000);
-		else if (++draining > MASTER_MAX_DRAINING)
+			if (g->ca)
+				children_stop(m, g->ca, 1000);
+		} else if (++draining > MASTER_MAX_DRAINING) {
 			for (unsigned i = 0; i < g->nworkers; i++)
 				children_kill(m, g->workers[i], "too-many-draining"); /* their exchanges end on record */
+		}
 	}
 }
 
