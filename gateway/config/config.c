@@ -125,7 +125,7 @@ config_load_shape(const char *path)
 	struct config *c = NULL;
 
 	errs_init(&errs);
-	if (source_read(&s, path, path, SOURCE_CONFIG_MAX, &errs) == 0)
+	if (source_read(&s, path, path, SOURCE_CONFIG_MAX, &errs) == 0 && add_peers_dir(&s, path, NULL, &errs) == 0)
 		c = load_source(&s, path, false, &errs);
 	source_fini(&s);
 	errs_fini(&errs);

@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from bed.domains import Pair
-from bed.gateway import GWCTL, wait
+from bed.gateway import GWCTL, conf, wait
 from bed.pki import CA
 
 DAY = 86400
@@ -169,6 +169,15 @@ def test_files_that_are_no_good(still):
     assert any("has faults" in n for n in out["notes"])
     code, text, _ = plain(still)
     assert code == 1 and "No such file" in text and re.search("^× +unreadable", text, re.M)
+    # Peers in files of their own are told of, too.
+    peers = still.a.folder + "/peers"
+    os.makedirs(peers)
+    with open(peers + "/irs.example.conf", "w") as f:
+        f.write(conf(still.a.config["peers"][0]))
+    still.a.write(peers=None, peers_dir=peers)
+    code, out = still.check()
+    assert code == 1 and only(out, domain="irs.example", kind="bundle")["state"] == "malformed"
+    assert only(out, kind="inside", what="certificate")["state"] == "ok"
 
 
 def test_no_configuration(still, folder):
