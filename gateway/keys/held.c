@@ -146,6 +146,28 @@ keys_held_set_certificate(struct keys_held *h, uint16_t number, const char *pem,
 	return 0;
 }
 
+int
+keys_held_add_pending(struct keys_held *h, uint16_t number, const char *text, size_t len)
+{
+	struct keys_held_key *k = keys_held_current(h, number);
+	BIO *in = BIO_new_mem_buf(text, (int)len);
+	EVP_PKEY *key = in ? PEM_read_bio_PrivateKey(in, NULL, no_password, NULL) : NULL;
+	const char *why;
+
+	BIO_free(in);
+	ERR_clear_error();
+	if (!key) {
+		log_warn("key=%s the new key that waited for its certificate cannot be read; another one is made", keys_held_option(number));
+	} else if (k && !k->hsm && !h->certs[number].pending && EVP_PKEY_eq(k->pkey, key) != 1 && keys_ident_type(key, &why) == (int)k->type &&
+	    EVP_PKEY_get_bits(key) == EVP_PKEY_get_bits(k->pkey)) {
+		h->certs[number].pending = key;
+		log_info("key=%s a new key goes on waiting for its certificate", keys_held_option(number));
+		return 0;
+	}
+	EVP_PKEY_free(key);
+	return -1;
+}
+
 struct keys_held_key *
 keys_held_find(struct keys_held *h, uint16_t number, const uint8_t id[KEYS_ID_LEN])
 {

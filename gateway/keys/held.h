@@ -50,6 +50,12 @@ int keys_held_add_hsm(struct keys_held *h, uint16_t number, struct evp_pkey_st *
 /* The number's current certificate; a new key that waited for its certificate is forgotten, unless it is the same again. 0, or -1 when it is none (logged). It may come before its key. */
 int keys_held_set_certificate(struct keys_held *h, uint16_t number, const char *pem, size_t len);
 
+/*
+ * A key that waits for its certificate, PEM: an earlier process made it. Taken where the number has a certificate, of another key of the same kind, and none waits
+ * already. Logged; 0 or -1.
+ */
+int keys_held_add_pending(struct keys_held *h, uint16_t number, const char *text, size_t len);
+
 struct keys_held_key *keys_held_find(struct keys_held *h, uint16_t number, const uint8_t id[KEYS_ID_LEN]);
 /* The key of the number's certificate, or NULL. */
 struct keys_held_key *keys_held_current(struct keys_held *h, uint16_t number);

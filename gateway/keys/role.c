@@ -144,6 +144,20 @@ add_key(struct state *st, uint16_t number, int fd)
 	return r;
 }
 
+/* Takes the descriptor. One that cannot be used is no loss: another is made. */
+static void
+add_pending(struct state *st, uint16_t number, int fd)
+{
+	char *text = OPENSSL_secure_malloc(KEY_FILE_MAX);
+	const char *why;
+	ssize_t n = text ? read_file(fd, text, KEY_FILE_MAX, &why) : -1;
+
+	close(fd);
+	if (n >= 0)
+		keys_held_add_pending(&st->held, number, text, (size_t)n);
+	OPENSSL_secure_clear_free(text, KEY_FILE_MAX);
+}
+
 static int
 add_certificate(struct state *st, uint16_t number, int fd)
 {
@@ -474,7 +488,11 @@ on_csr(struct state *st, struct channel *ch, const struct ipc_msg *msg)
 		make_csr(st, ch, m.id, m.key, k->pkey, NULL);
 	} else if (st->held.certs[m.key].pending) {
 		ch->csr_ms[m.key] = now;
-		make_csr(st, ch, m.id, m.key, st->held.certs[m.key].pending, k->pkey);
+		/* Again: what master keeps is always the key of the last request. */
+		if (hand_over(st, m.key, st->held.certs[m.key].pending) < 0)
+			answer_csr(st, ch, m.id, KEYS_FAILED, NULL, 0);
+		else
+			make_csr(st, ch, m.id, m.key, st->held.certs[m.key].pending, k->pkey);
 	} else if (st->job.active) {
 		answer_csr(st, ch, m.id, KEYS_BUSY, NULL, 0);
 	} else {
@@ -679,6 +697,8 @@ take_fd(struct state *st, const struct role_env_fd *f)
 	}
 	if (f->kind == ROLE_FD_CHANNEL)
 		channel_add(st, f);
+	else if (f->kind == ROLE_FD_NEW_KEY)
+		add_pending(st, f->arg, f->fd);
 	else
 		close(f->fd);
 	return 0;
@@ -794,7 +814,8 @@ keys_main(struct role_env *env)
 	for (unsigned i = 0; i < env->nfds; i++) {
 		struct role_env_fd *f = &env->fds[i];
 
-		if (f->kind != ROLE_FD_KEY && f->kind != ROLE_FD_KEY_CERT && f->kind != ROLE_FD_PIN && f->kind != ROLE_FD_CHANNEL)
+		if (f->kind != ROLE_FD_KEY && f->kind != ROLE_FD_KEY_CERT && f->kind != ROLE_FD_PIN && f->kind != ROLE_FD_NEW_KEY &&
+		    f->kind != ROLE_FD_CHANNEL)
 			continue;
 		if (take_fd(st, f) < 0)
 			goto out; /* at start every key must work */

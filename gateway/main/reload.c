@@ -314,6 +314,8 @@ reload_first(struct master *m)
 		config_free(c);
 		c = NULL;
 	}
+	if (c)
+		renew_load(m, c);
 	log_errs(&errs);
 	errs_fini(&errs);
 	m->reload->config = c;

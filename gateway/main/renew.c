@@ -15,6 +15,7 @@
 #include "gateway/base/mem.h"
 #include "gateway/keys/proto.h"
 #include "gateway/main/note.h"
+#include "gateway/main/setup.h"
 #include "gateway/main/state.h"
 #include "gateway/main/trust.h"
 #include "gateway/process/memfd.h"
@@ -160,14 +161,43 @@ ask_child(const struct master *m, unsigned number, int fd, int key_fd)
 bool
 renew_on_key(struct master *m, struct child *c, struct ipc_msg *msg)
 {
+	struct child *o;
+	struct slot s;
+
 	if (msg->nfds != 1 || msg->arg >= MASTER_KEYS || !memfd_is_sealed(msg->fds[0]))
 		return false;
-	if (!m->current || c->gen != m->current)
+	if (!m->current)
 		return true;
 	if (m->new_key[msg->arg] >= 0)
 		close(m->new_key[msg->arg]);
 	m->new_key[msg->arg] = fcntl(msg->fds[0], F_DUPFD_CLOEXEC, 0);
+	/* One that drains may have made it: its successor is to ask for the same. */
+	TAILQ_FOREACH(o, &m->children, next)
+		if (o->role == ROLE_KEYS && o != c)
+			setup_send_new_key(m, o, msg->arg);
+	/*
+	 * And on disk before it is asked for: a CA gives each certificate one successor, and if that came and was lost with the key, in a crash or a
+	 * restart, there would be no other.
+	 */
+	s = slot_of(m->current->config, msg->arg);
+	if (s.key && strncmp(s.key, "pkcs11:", 7) && state_put_file(s.key, msg->fds[0], KEY_MAX) < 0)
+		log_error("%s.new: cannot be written: %m; if sallyportd ends before the new certificate is here, it cannot be renewed any more", s.key);
 	return true;
+}
+
+void
+renew_load(struct master *m, const struct config *c)
+{
+	for (unsigned i = 0; i < MASTER_KEYS; i++) {
+		struct slot s = slot_of(c, i);
+		char *new;
+
+		if (!s.key || !strncmp(s.key, "pkcs11:", 7) || m->new_key[i] >= 0)
+			continue;
+		new = mem_printf("%s.new", s.key);
+		m->new_key[i] = open(new, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | O_NOFOLLOW);
+		mem_free(new);
+	}
 }
 
 static void
@@ -186,8 +216,7 @@ replace(const struct slot *s, int certificate, int key)
 	if (key >= 0 && (state_put_file(s->key, key, KEY_MAX) < 0 || state_commit_file(s->key) < 0)) {
 		int e = errno;
 
-		state_drop_file(s->key);
-		state_drop_file(s->certificate);
+		state_drop_file(s->certificate); /* the new key stays: it is asked for again */
 		errno = e;
 		return -1;
 	}
@@ -204,7 +233,8 @@ renew_on_certificate(struct master *m, struct child *c, struct ipc_msg *msg)
 	/* Unsealed it could be another one when it is stored than when it was looked at. */
 	if (msg->nfds != 1 || msg->arg >= MASTER_KEYS || !memfd_is_sealed(msg->fds[0]))
 		return false;
-	if (!m->current || c->gen != m->current || m->state != MASTER_RUNNING)
+	(void)c; /* also one that drains: what it asked for is asked for once */
+	if (!m->current || m->state != MASTER_RUNNING)
 		return true;
 	s = slot_of(m->current->config, msg->arg);
 	if (!s.certificate)
@@ -229,6 +259,8 @@ renew_on_certificate(struct master *m, struct child *c, struct ipc_msg *msg)
 	if (m->new_key[msg->arg] >= 0) {
 		close(m->new_key[msg->arg]);
 		m->new_key[msg->arg] = -1;
+		if (key < 0 && s.key)
+			state_drop_file(s.key);
 	}
 	log_info("event=renewed certificate=%s key=%s", s.certificate, key >= 0 ? "new" : "same");
 	note_renewal(m, "renewed", s.certificate);
@@ -253,7 +285,6 @@ renew_recover(const char *certificate, const char *key)
 	} else if (pem) {
 		state_drop_file(certificate);
 	}
-	state_drop_file(key);
 	mem_free(old);
 	mem_free(pem);
 	mem_free(new);

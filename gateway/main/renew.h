@@ -17,4 +17,7 @@ bool renew_on_certificate(struct master *m, struct child *c, struct ipc_msg *msg
 /* Before a config's files are read for the first time: a replacement that a crash cut in two is brought to its end, or undone. */
 void renew_recover(const char *certificate, const char *key);
 
+/* After it: a new key that waited for its certificate goes on waiting (KEY.new). */
+void renew_load(struct master *m, const struct config *c);
+
 #endif

@@ -152,6 +152,13 @@ hsm_key(const struct child *c, const char *text, int *pin)
 	return fd;
 }
 
+void
+setup_send_new_key(struct master *m, struct child *c, unsigned number)
+{
+	if (m->new_key[number] >= 0)
+		send_one_fd(m, c, ROLE_FD_NEW_KEY, number, number, m->new_key[number]);
+}
+
 /* A private key is opened for the keys role and never read here. Its certificate goes along: it says what a renewal may ask for. */
 static void
 send_key(struct parcel *p, enum keys_number number, const char *path, const char *certificate_pem)
@@ -192,6 +199,8 @@ setup_send_keys(struct master *m, struct child *c, const struct config *config)
 	send_key(&p, KEYS_IDENTITY, config->identity.key, config->identity.certificate_pem);
 	send_key(&p, KEYS_INSIDE, config->inside.key, config->inside.certificate_pem);
 	send_key(&p, KEYS_ENROL, config->enrol.key, config->enrol.certificate_pem);
+	for (unsigned i = 0; i < MASTER_KEYS; i++)
+		setup_send_new_key(m, c, i);
 }
 
 char *

@@ -17,6 +17,8 @@ unsigned setup_channel(const struct child *c);
 
 /* A keys role gets the private keys of a config (opened, not read) with their certificates: at its start, and when they were replaced. */
 void setup_send_keys(struct master *m, struct child *c, const struct config *config);
+/* The key of this number that waits for its certificate, if there is one: whoever asks for that again asks for the same key (renew.c). */
+void setup_send_new_key(struct master *m, struct child *c, unsigned number);
 /* A process that outlives generations learns of the new config. */
 void setup_new_config(struct master *m, struct child *c, int config_fd);
 /* What the keys role's helper is given: mem_free(). NULL: there is no HSM. */

@@ -25,6 +25,7 @@ enum role_fd {
 	ROLE_FD_KEY_CERT,     /* keys: the certificate chain of a key, PEM (sealed memfd); arg: key number; after its ROLE_FD_KEY */
 	ROLE_FD_PIN,          /* keys: the file with an HSM's PIN; arg: key number; before its ROLE_FD_KEY */
 	ROLE_FD_PASSPHRASE,   /* ca: the file with the issuing key's passphrase, read-only; arg: 0 */
+	ROLE_FD_NEW_KEY,      /* keys: a private key that waits for its certificate, as one of them gave it to master; arg: key number; after its ROLE_FD_KEY_CERT */
 	ROLE_FD_MAX = 16,
 };
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from bed.domains import Domain, Issued, rule
 from bed.gateway import GWCTL, SLOW, Gateway, http, wait
 from bed.net import World
-from bed.servers import Origin
+from bed.servers import Origin, Server
 from bed.tls import connect, context, refused
 
 HOST = "enrol.hud.example"
@@ -643,6 +643,75 @@ def test_one_worker_renews(site, folder):
         wait("none any more", lambda: not [w for w in g.status()["workers"] if "renewal" in w and not w["draining"]])
     finally:
         g.stop()
+
+
+class Swallower(Server):
+    """Between a client of EST and the service: the request goes through, and while "swallow" holds its answer does not."""
+
+    def __init__(self, ns, at, to):
+        self.ns, self.to, self.swallow, self.swallowed = ns, to, True, 0
+        super().__init__(ns, at)
+
+    def on_conn(self, c):
+        with self.ns.connect(self.to) as far:
+            asked = threading.Event()
+
+            def back():
+                with contextlib.suppress(OSError):
+                    while d := far.recv(65536):
+                        if asked.is_set() and self.swallow:
+                            self.swallowed += len(d)
+                        else:
+                            c.sendall(d)
+                    c.shutdown(socket.SHUT_RDWR)
+            t = threading.Thread(target=back, daemon=True)
+            t.start()
+            first = True
+            while d := c.recv(65536):
+                if not first:  # no ClientHello any more
+                    asked.set()
+                first = False
+                far.sendall(d)
+            far.shutdown(socket.SHUT_RDWR)
+            t.join()
+
+
+@pytest.mark.limit(120)
+def test_the_answer_is_lost(site, folder):
+    """The CA gives a certificate one successor. When the answer with it is lost, and the gateway is killed and started again, or gets another config, it asks
+    for the same key's: else it could never be renewed any more."""
+    path, ns = folder(), site.world.hud
+    cert = short(site, "front4", "gateway", "front4", life=60)
+    between = Swallower(ns, ("10.1.0.31", 443), AT)
+    g = Gateway(ns, path, {
+        "domain": "hud.example", "identity": {"certificate": cert.crt, "key": cert.keyfile, "bundle": site.bundle}, "state_dir": path + "/state",
+        "renewal": {"host": HOST, "dial": ["10.1.0.31:443"], "at": 10},
+        "listeners": [{"name": "front", "address": "10.1.0.8:443", "accept": ["workloads"]}],
+        "services": [{"name": "local", "host": LOCAL_HOST, "endpoints": ["10.1.0.30:9000"]}]})
+    mine = {"principal": "spiffe://hud.example/gateway/front4"}
+    g.start()
+    try:
+        wait("a certificate that does not arrive", lambda: site.g.journal("certificate", reason="renewed", **mine), 30)
+        g.proc.kill()
+        g.proc.wait()
+        g.start()
+        wait("the same again", lambda: site.g.journal("certificate", reason="repeated", **mine), 30)
+        assert os.stat(cert.keyfile + ".new").st_mode & 0o777 == 0o600
+        g.write(log_level="debug")
+        g.reload()
+        between.swallow = False
+        wait("it arrived", lambda: g.journal("enrolment", reason="renewed"), 40)
+        new = x509.load_pem_x509_certificate(open(cert.crt, "rb").read())
+        wait("taken over", lambda: x509.load_pem_x509_certificate(open(cert.crt, "rb").read()).not_valid_after > new.not_valid_before and
+             not os.path.exists(cert.keyfile + ".new"), 10)
+        assert not site.g.journal("certificate", reason="already-renewed", **mine)
+        issued = [r["cert"] for r in site.g.journal("certificate", reason="renewed", **mine)]
+        taken = x509.load_pem_x509_certificate(open(cert.crt, "rb").read())
+        assert [int(s, 16) for s in issued] == [taken.serial_number]
+        assert serial_at(site.world, ("10.1.0.8", 443), LOCAL_HOST, site.bundle, site.hud.ca.issue("late-app")) == taken.serial_number
+    finally:
+        g.stop()
+        between.stop()
 
 
 LIFE = 60

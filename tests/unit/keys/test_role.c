@@ -492,6 +492,12 @@ test_csr(void **state)
 		X509_REQ_free(req);
 		close(w);
 		ipc_msg_close(&m);
+		/* And master has it again: what it keeps is the key of the last request. */
+		assert_int_equal(next(k.master, &m), 1);
+		assert_int_equal(m.type, ROLE_MSG_NEW_KEY);
+		assert_int_equal(pread(m.fds[0], pem + n, sizeof(pem) - (size_t)n, 0), n < (ssize_t)sizeof(pem) - n ? n : (ssize_t)sizeof(pem) - n);
+		assert_memory_equal(pem, pem + n, n < (ssize_t)sizeof(pem) - n ? (size_t)n : sizeof(pem) - (size_t)n);
+		ipc_msg_close(&m);
 		/* The certificate has come: both keys are there, requests are for the new one. */
 		if (i == 0) {
 			struct zoo_cert renewed = zoo_make(&z, NULL);
