@@ -41,7 +41,7 @@ struct job {
 	const struct est_request *r;
 	struct est_answer *out;
 	struct csr *csr;
-	uint8_t spki[DIGEST_SHA256_LEN];
+	uint8_t spki[DIGEST_SHA256_LEN], old_spki[DIGEST_SHA256_LEN]; /* of the request; of the certificate that is renewed */
 	struct token *token;         /* what entitles to it */
 	/* what is to be issued */
 	char *id, *kind;
@@ -422,15 +422,20 @@ signed_by(EVP_PKEY *old, const struct csr *csr)
 
 /* Case 94: the certificate is public, so whoever shows it proves nothing by it. */
 static bool
-proved(const struct job *j)
+proved(struct job *j)
 {
 	const uint8_t *p = j->r->chain[0].p;
 	X509 *x = d2i_X509(NULL, &p, (long)j->r->chain[0].len);
 	EVP_PKEY *old = x ? X509_get0_pubkey(x) : NULL;
+	uint8_t *spki = NULL;
+	int n = old ? i2d_PUBKEY(old, &spki) : -1;
 	bool ok = false;
 
-	if (old)
+	if (n > 0) {
+		digest_sha256(j->old_spki, spki, (size_t)n);
 		ok = EVP_PKEY_eq(old, j->csr->key) == 1 || (j->csr->challenge && signed_by(old, j->csr));
+	}
+	OPENSSL_free(spki);
 	X509_free(x);
 	ERR_clear_error();
 	return ok;
@@ -471,37 +476,74 @@ is_live(enum ca_state s)
 	return s == CA_VALID || s == CA_NOT_YET_VALID || s == CA_SUPERSEDED;
 }
 
+/* What stands in the store for the predecessor's renewal. 0, or -1: refused. */
+static int
+find_renewal(struct job *j, int64_t not_after)
+{
+	bool damaged;
+
+	token_free(j->token);
+	j->token = token_by_renewal(&j->e->store, j->predecessor, not_after, &damaged);
+	if (!damaged)
+		return 0;
+	/* Taken for nothing it would cost its successor, which may be in use, its life. */
+	explain(j, "what the renewal of %s gave cannot be read, in enrol/renewed", j->predecessor);
+	return refuse(j, EST_UNAVAILABLE, "ca-unavailable", "the CA cannot be used at the moment; its operator finds the reason in the log");
+}
+
+/* We died before it was handed out, so nobody has it: there is to be one successor. */
+static int
+withdraw(struct job *j, const struct ca_entry *e)
+{
+	const char *serial = e->serial;
+	struct errs errs;
+	int rc;
+
+	errs_init(&errs);
+	rc = ca_revoke(j->e->ca, &serial, 1, ca_reason("superseded"), NULL, j->r->now, &errs);
+	if (rc < 0)
+		unavailable(j, &errs);
+	errs_fini(&errs);
+	return rc < 0 ? -1 : 0;
+}
+
 /* 1: go on and issue; 0: answered; -1: refused. */
 static int
 successor(struct job *j, int64_t not_after)
 {
 	static const char already[] = "this certificate was renewed already, with another key; tell the CA's operator, if that was not you";
 	struct ca_entry entry;
-	struct errs errs;
+	unsigned hops = 0;
 
-	j->token = token_by_renewal(&j->e->store, j->predecessor, not_after);
-	if (j->token && j->token->used && ca_find(j->e->ca, j->token->serial, j->r->now, &entry) == 0) {
+	if (find_renewal(j, not_after) < 0)
+		return -1;
+	while (j->token && j->token->used && ca_find(j->e->ca, j->token->serial, j->r->now, &entry) == 0) {
 		if (entry.state == CA_REVOKED)
 			return refuse(j, EST_FORBIDDEN, "superseded", "the certificate that replaced this one was revoked; a new one takes the CA's operator");
-		if (is_live(entry.state) && !memcmp(j->token->spki, j->spki, sizeof(j->spki)))
+		if (!is_live(entry.state))
+			break;
+		if (!memcmp(j->token->spki, j->spki, sizeof(j->spki)))
 			return repeat(j);
-		if (is_live(entry.state)) {
+		/*
+		 * A request for the same key is good for ever, and whoever saw one (a worker that was taken over, say) can send it again. What that gave is
+		 * of the same key still, so its holder has it to renew, and loses nothing.
+		 */
+		if (memcmp(j->token->spki, j->old_spki, sizeof(j->old_spki)) || ++hops > LIVE_MAX) {
 			explain(j, "its successor is %s", entry.serial);
 			return refuse(j, EST_CONFLICT, "already-renewed", already);
 		}
+		snprintf(j->predecessor, sizeof(j->predecessor), "%s", entry.serial);
+		not_after = entry.not_after;
+		if (find_renewal(j, not_after) < 0)
+			return -1;
 	}
 	if (!j->token && ca_successor_of(j->e->ca, j->predecessor, j->r->now, &entry) == 0 && is_live(entry.state)) {
-		const char *serial = entry.serial;
-
 		if (!entry.how || strcmp(entry.how, "renewal")) {
 			explain(j, "its successor is %s", entry.serial);
 			return refuse(j, EST_CONFLICT, "already-renewed", "this certificate was renewed already, by the CA's operator");
 		}
-		/* We died before it was handed out, so nobody has it: there is to be one successor. */
-		errs_init(&errs);
-		if (ca_revoke(j->e->ca, &serial, 1, ca_reason("superseded"), NULL, j->r->now, &errs) < 0)
-			explain(j, "its successor %s, which nobody got, could not be revoked: %s", serial, errs.n ? errs.items[0].text : "?");
-		errs_fini(&errs);
+		if (withdraw(j, &entry) < 0)
+			return -1;
 	}
 	if (!j->token)
 		j->token = token_for_renewal(&j->e->store, j->predecessor, j->id, not_after);

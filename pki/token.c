@@ -542,9 +542,14 @@ renewed_path(const struct store *s, const char *serial, int64_t not_after)
 }
 
 struct token *
-token_by_renewal(const struct store *s, const char *serial, int64_t not_after)
+token_by_renewal(const struct store *s, const char *serial, int64_t not_after, bool *damaged)
 {
-	return read_file(renewed_path(s, serial, not_after));
+	char *path = renewed_path(s, serial, not_after);
+	struct token *t = read_file(mem_strdup(path));
+
+	*damaged = !t && (access(path, F_OK) == 0 || errno != ENOENT);
+	mem_free(path);
+	return t;
 }
 
 struct token *

@@ -69,8 +69,8 @@ int token_make(const struct store *s, const struct token_wish *w, char out[TOKEN
 struct token *token_by_password(const struct store *s, const void *password, size_t len);
 /* Of the id's tokens the one with which this proof was made. */
 struct token *token_by_proof(const struct store *s, const char *id, const char *proof, const uint8_t *spki, size_t spki_len);
-/* What the renewal of a certificate gave; NULL: nothing did. */
-struct token *token_by_renewal(const struct store *s, const char *serial, int64_t not_after);
+/* What the renewal of a certificate gave; NULL: nothing did, or, with *damaged, it cannot be read. */
+struct token *token_by_renewal(const struct store *s, const char *serial, int64_t not_after, bool *damaged);
 /* The same, before it is used: token_used() writes it. */
 struct token *token_for_renewal(const struct store *s, const char *serial, const char *id, int64_t not_after);
 

@@ -397,6 +397,8 @@ static void
 test_renew_same_key(void **state)
 {
 	struct held *h = enrolled("permit-svc", "permit.hud.example", a), *h2;
+	EVP_PKEY *c = estbed_key("P-256");
+	char serial[CA_SERIAL_MAX + 1];
 
 	(void)state;
 	now += 1800;
@@ -410,12 +412,22 @@ test_renew_same_key(void **state)
 	renew(&(struct estbed_csr){ .key = a }, h);
 	assert_answer(EST_OK, "repeated");
 	assert_string_equal(out.serial, h2->serial);
-	/* One live successor. */
+	/*
+	 * Whoever saw a request for the same key can send it again: its holder, who knows nothing of what that gave, is not shut out. One live
+	 * successor it remains: of h that is h2, of h2 what comes now.
+	 */
 	renew(&(struct estbed_csr){ .key = b, .old = a }, h);
-	assert_answer(EST_CONFLICT, "already-renewed");
-	/* But the successor goes on. */
-	renew(&(struct estbed_csr){ .key = b, .old = a }, h2);
 	assert_answer(EST_OK, "renewed");
+	assert_string_equal(out.id, PERMIT);
+	strcpy(serial, out.serial);
+	renew(&(struct estbed_csr){ .key = b, .old = a }, h2);
+	assert_answer(EST_OK, "repeated");
+	assert_string_equal(out.serial, serial);
+	renew(&(struct estbed_csr){ .key = c, .old = a }, h);
+	assert_answer(EST_CONFLICT, "already-renewed");
+	renew(&(struct estbed_csr){ .key = c, .old = a }, h2);
+	assert_answer(EST_CONFLICT, "already-renewed");
+	EVP_PKEY_free(c);
 	mem_free(h);
 	mem_free(h2);
 }
@@ -546,6 +558,33 @@ test_successor_revoked(void **state)
 	renew(&(struct estbed_csr){ .key = a }, h);
 	assert_answer(EST_FORBIDDEN, "superseded");
 	mem_free(h);
+}
+
+/* What a renewal gave cannot be read: nothing is issued, and what was is not revoked. */
+static void
+test_renewal_damaged(void **state)
+{
+	struct held *h = enrolled("permit-svc", NULL, a), *h2;
+	char *cmd = mem_printf("for f in %s/enrol/renewed/*; do cp $f %s/kept && echo > $f; done", dir, dir);
+	EVP_PKEY *own = estbed_key("P-256");
+
+	(void)state;
+	renew(&(struct estbed_csr){ .key = b, .old = a }, h);
+	assert_answer(EST_OK, "renewed");
+	h2 = hold();
+	assert_int_equal(system(cmd), 0);
+	mem_free(cmd);
+	renew(&(struct estbed_csr){ .key = own, .old = a }, h);
+	assert_answer(EST_UNAVAILABLE, "ca-unavailable");
+	EVP_PKEY_free(own);
+	cmd = mem_printf("for f in %s/enrol/renewed/*; do cat %s/kept > $f; done", dir, dir);
+	assert_int_equal(system(cmd), 0);
+	mem_free(cmd);
+	renew(&(struct estbed_csr){ .key = b, .old = a }, h);
+	assert_answer(EST_OK, "repeated");
+	assert_string_equal(out.serial, h2->serial);
+	mem_free(h);
+	mem_free(h2);
 }
 
 /* Signed by the CA, and not in its books: from a store that was set back. */
@@ -1020,7 +1059,7 @@ main(void)
 #define WITH(fn) cmocka_unit_test_setup_teardown(fn, begin, end)
 	const struct CMUnitTest tests[] = {
 		WITH(test_token), WITH(test_proof), WITH(test_refused), WITH(test_no_gateway), WITH(test_bounds), WITH(test_renew_same_key),
-		WITH(test_renew_new_key), WITH(test_no_proof), WITH(test_renew_refused), WITH(test_successor_revoked), WITH(test_unknown),
+		WITH(test_renew_new_key), WITH(test_no_proof), WITH(test_renew_refused), WITH(test_successor_revoked), WITH(test_renewal_damaged), WITH(test_unknown),
 		WITH(test_gateway), WITH(test_renewed_by_operator), WITH(test_rotation), WITH(test_renew_without_end), WITH(test_crash), WITH(test_rivals), WITH(test_cacerts), WITH(test_encrypted),
 		WITH(test_unavailable), WITH(test_files), WITH(test_pkcs7),
 	};
