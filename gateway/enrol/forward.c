@@ -151,13 +151,23 @@ void
 enrol_forward(struct enrol *e, int fd, const struct enrol_client *client)
 {
 	struct forward *f = mem_zalloc(sizeof(*f));
-	int to = conn_dial(&e->env.config->enrol.forward[0].addr);
+	int to;
 
 	f->e = e;
 	f->client = *client;
 	f->since_us = loop_now_us(e->env.loop);
 	e->connections++;
 	e->forwarded++;
+	/* On record before the first octet goes on: whoever's worker dies then was there all the same. */
+	if (!enrol_note(e->env.ring, e->env.loop, &(struct enrol_note){
+		.type = AUDIT_ENROLMENT, .verdict = "allow", .reason = "forwarded", .detail = "enrol.forward", .listener = client->listener,
+		.client = &client->from, .endpoint = e->env.config->enrol.forward[0].text, .before = true,
+	})) {
+		close(fd);
+		finish(f, "journal", true);
+		return;
+	}
+	to = conn_dial(&e->env.config->enrol.forward[0].addr);
 	if (to < 0) {
 		close(fd);
 		finish(f, "connect-failed", true);

@@ -5,7 +5,7 @@
 
 #define NOTE_MAX 6144
 
-void
+bool
 enrol_note(struct ring *r, struct loop *l, const struct enrol_note *n)
 {
 	const struct {
@@ -21,12 +21,12 @@ enrol_note(struct ring *r, struct loop *l, const struct enrol_note *n)
 	} numbers[] = {
 		{ AUDIT_F_STATUS, n->status }, { AUDIT_F_BYTES_IN, n->bytes_in }, { AUDIT_F_BYTES_OUT, n->bytes_out }, { AUDIT_F_DURATION_US, n->duration_us },
 	};
-	void *mem = r ? ring_reserve_end(r, NOTE_MAX, loop_now(l)) : NULL;
+	void *mem = !r ? NULL : n->before ? ring_reserve(r, NOTE_MAX, loop_now(l)) : ring_reserve_end(r, NOTE_MAX, loop_now(l));
 	char client[ADDR_TEXT_MAX];
 	struct audit_event e;
 
 	if (!mem)
-		return;
+		return false;
 	audit_event_init(&e, mem, NOTE_MAX, n->type, NULL, 0, loop_wall_us(l));
 	for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++)
 		audit_event_str(&e, texts[i].f, texts[i].text);
@@ -39,4 +39,5 @@ enrol_note(struct ring *r, struct loop *l, const struct enrol_note *n)
 	}
 	audit_event_done(&e);
 	ring_commit(r, e.len);
+	return true;
 }

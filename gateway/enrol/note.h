@@ -3,6 +3,7 @@
 #ifndef GATEWAY_ENROL_NOTE_H
 #define GATEWAY_ENROL_NOTE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "gateway/audit/event.h"
@@ -16,7 +17,9 @@ struct enrol_note {
 	const char *verdict, *reason, *detail, *principal, *listener, *endpoint, *method;
 	const struct addr *client;
 	uint64_t status, bytes_in, bytes_out, duration_us; /* 0: left out */
+	bool before;               /* of what has not happened yet, and does not if it cannot be recorded; else of what has */
 };
-void enrol_note(struct ring *r, struct loop *l, const struct enrol_note *n);
+/* False: there is no room for it. */
+bool enrol_note(struct ring *r, struct loop *l, const struct enrol_note *n);
 
 #endif

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import hashlib
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -564,13 +565,33 @@ def test_forward(site, forwarder):
     cert = site.install(site.certs(body), key, "far-cert")
     status, _, body = site.curl("simplereenroll", "--cert", cert.crt, "--key", cert.keyfile, data=site.csr([est_id("far")], key=key)[0], to=FORWARD)
     assert status == 200, body
-    r = forwarder.record("enrolment", verdict="allow")
+    r = wait("its end", lambda: [r for r in forwarder.journal("enrolment", verdict="allow") if "bytes_in" in r])[-1]
     assert r["endpoint"] == "%s:%d" % AT and int(r["bytes_in"]) > 500 and int(r["bytes_out"]) > 500 and r["listener"] == "front"
     # other names go the ordinary way, and need a certificate
     with connect(site.world.hud, FORWARD, name=LOCAL_HOST, ca=site.bundle, cert=cert) as s:
         ours = x509.load_pem_x509_certificate(open(site.hud.folder + "/front.crt", "rb").read())
         assert s.getpeercert(True) == ours.public_bytes(serialization.Encoding.DER)
     assert refused(site.world.hud, FORWARD, name=LOCAL_HOST)
+
+
+def test_forward_on_record(site, forwarder):
+    """Nothing is carried on that is not on record first: not past a journal that is silent, and of a worker that was killed at it the record is there."""
+    before = len(forwarder.journal("enrolment", reason="forwarded"))
+    with site.world.hud.connect(FORWARD, timeout=10 * SLOW) as s:
+        tls = context(ca=site.bundle).wrap_socket(s, server_hostname=HOST)
+        forwarder.kill("worker")
+        with contextlib.suppress(OSError):
+            tls.recv(1)
+    wait("on record", lambda: len(forwarder.journal("enrolment", reason="forwarded")) == before + 1)
+    forwarder.wait_ready()
+    pids = forwarder.kill("journal", signal.SIGSTOP)
+    try:
+        wait("refusals", lambda: site.curl("cacerts", to=FORWARD)[0] == 0, 10)
+    finally:
+        for p in pids:
+            os.kill(p, signal.SIGCONT)
+    wait("service", lambda: site.curl("cacerts", to=FORWARD)[0] == 200, 10)
+    assert forwarder.record("refused", reason="journal")
 
 
 def test_forward_in_pieces(site, forwarder):
