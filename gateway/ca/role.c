@@ -37,8 +37,8 @@
 #define PASSPHRASE_MAX 1024
 #define CHANNELS_MAX 512
 #define TURN 8                 /* requests of one channel before the next has its turn */
-#define REQUESTS_PER_S 50      /* of one worker */
-#define REFUSALS_PER_S 10      /* that are told why, and recorded each */
+#define REQUESTS_PER_S 50      /* of one worker; renewals, which strangers cannot ask for, have as many for themselves */
+#define REFUSALS_PER_S 10      /* that are told why, and recorded each; as many alerts */
 #define RETRY_MS 2000          /* a CA that cannot be used is tried again */
 #define SWEEP_MS 60000
 #define EVENT_ROOM 6144
@@ -58,7 +58,7 @@ struct channel {
 	int fd;                  /* -1: gone, removed at the end of the turn */
 	enum role role;
 	unsigned index;
-	struct allowance requests, refusals;
+	struct allowance requests, renewals, refusals, alerts;
 	uint32_t unrecorded;     /* refusals since the last that was recorded */
 };
 
@@ -188,6 +188,8 @@ channel_add(struct state *st, const struct role_env_fd *f)
 	ch = &st->channels[st->nchannels++];
 	*ch = (struct channel){ .fd = f->fd, .role = role, .index = f->arg & 0xff,
 		.requests = { REQUESTS_PER_S, REQUESTS_PER_S * 1000, now }, .refusals = { REFUSALS_PER_S, REFUSALS_PER_S * 1000, now } };
+	ch->renewals = ch->requests;
+	ch->alerts = ch->refusals;
 }
 
 static void
@@ -363,8 +365,8 @@ answer_enroll(struct state *st, struct channel *ch, const struct ca_ask *ask)
 	a = mem_zalloc(sizeof(*a));
 	est_enroll(st->est, &r, a);
 	count(st, a);
-	if (a->status != EST_OK && !a->alert)
-		within = allowed(&ch->refusals);
+	if (a->status != EST_OK)
+		within = allowed(a->alert ? &ch->alerts : &ch->refusals);
 	if (within) {
 		put_event(st, room, ch, ask, a);
 		put_log(st, ch, ask, a);
@@ -395,7 +397,7 @@ on_ask(struct state *st, struct channel *ch, const struct ipc_msg *msg)
 		channel_close(ch);
 		return;
 	}
-	if (!allowed(&ch->requests)) {
+	if (!allowed(ask.op == CA_REENROLL ? &ch->renewals : &ch->requests)) {
 		st->throttled++;
 		refuse(st, ch, ask.id, CA_TOO_MANY, "too-many", "too many requests; try again later");
 	} else if (ask.op == CA_CSRATTRS) {

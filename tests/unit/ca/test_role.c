@@ -496,11 +496,17 @@ test_rates(void **state)
 {
 	struct ca_ask m = { .op = CA_CSRATTRS };
 	unsigned ok = 0, many = 0, told = 0;
+	char *token = estbed_token(store, "permit-svc", NULL, now, 600);
 	const char *all;
 	struct ca_answer r;
+	struct held held;
 
 	(void)state;
 	start(&(struct start){ 0 });
+	r = enroll(&(struct estbed_csr){ .key = a }, token);
+	held = hold(&r);
+	records();
+	mem_free(token);
 	/* Refused for good reason, as one who guesses. */
 	for (int i = 0; i < 30; i++) {
 		r = enroll(&(struct estbed_csr){ .key = a }, "spt-wrong");
@@ -526,6 +532,28 @@ test_rates(void **state)
 	}
 	assert_int_equal(ok + many, 200);
 	assert_true(ok >= 1 && many >= 1);
+	/* Which is no reason not to renew: anybody can ask for those. */
+	r = renew(&(struct estbed_csr){ .key = a }, &held);
+	assert_string_equal(said(&r), "ok");
+	/* Alerts are as many as refusals, and counted (case 94). */
+	held = hold(&r);
+	records();
+	ok = many = 0;
+	for (int i = 0; i < 40; i++) {
+		r = renew(&(struct estbed_csr){ .key = b }, &held);
+		ok += r.status == CA_FORBIDDEN;
+		many += r.status == CA_TOO_MANY;
+	}
+	assert_int_equal(ok + many, 40);
+	all = records();
+	told = 0;
+	for (const char *p = all; (p = strstr(p, "alert deny no-proof")); p++)
+		told++;
+	assert_true(told == ok && told >= 10 && many >= 1);
+	poll(NULL, 0, 300);
+	r = renew(&(struct estbed_csr){ .key = b }, &held);
+	assert_string_equal(said(&r), "forbidden no-proof");
+	assert_has(records(), " x");
 	stop();
 }
 
