@@ -130,6 +130,7 @@ struct master {
 	uint64_t trust_ms;           /* when the current trust material was taken over */
 	struct watch *watch;         /* files of certificates; trust.c's. NULL before the first generation */
 	int new_key[MASTER_KEYS];    /* private keys that the keys role made for a renewal, sealed; -1 */
+	uint64_t renewal_ms[MASTER_KEYS]; /* when a certificate that came for one was last looked at */
 	uint64_t crl_ms;             /* when a CRL was last written, and whose */
 	char crl_domain[256];
 	bool crl_waits;              /* a later one of the same domain, crl_fd, is written when its time has come */

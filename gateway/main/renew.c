@@ -26,6 +26,7 @@
 
 #define PEM_MAX 65536
 #define KEY_MAX 65536
+#define LOOK_MS 1000
 
 enum vetted {
 	VET_OK,
@@ -226,6 +227,7 @@ replace(const struct slot *s, int certificate, int key)
 bool
 renew_on_certificate(struct master *m, struct child *c, struct ipc_msg *msg)
 {
+	uint64_t now = clock_mono_ms();
 	struct slot s;
 	enum vetted v;
 	int key;
@@ -239,6 +241,10 @@ renew_on_certificate(struct master *m, struct child *c, struct ipc_msg *msg)
 	s = slot_of(m->current->config, msg->arg);
 	if (!s.certificate)
 		return false;
+	/* Each look is a process, which all of master waits for; a worker asks again after half a minute. */
+	if (m->renewal_ms[msg->arg] && now - m->renewal_ms[msg->arg] < LOOK_MS)
+		return true;
+	m->renewal_ms[msg->arg] = now;
 	key = s.key && !strncmp(s.key, "pkcs11:", 7) ? -1 : m->new_key[msg->arg];
 	v = ask_child(m, msg->arg, msg->fds[0], key);
 	if (v == VET_OTHER_KEY && key >= 0) { /* it may have been asked for before the new key was made */

@@ -88,6 +88,12 @@ misbehave(const struct role_env *env, const char *how)
 
 		(void)!write(fd, "-----BEGIN CERTIFICATE-----\n", 28);
 		ipc_send(env->master, ROLE_MSG_RENEWED, KEYS_IDENTITY, NULL, 0, &fd, 1);
+	} else if (!strcmp(how, "insist")) { /* a hundred certificates that are none */
+		int fd = memfd_sealed("renewed", "-----BEGIN CERTIFICATE-----\n", 28);
+
+		for (int i = 0; i < 100; i++)
+			ipc_send(env->master, ROLE_MSG_RENEWED, KEYS_IDENTITY, NULL, 0, &fd, 1);
+		close(fd);
 	} else if (!strcmp(how, "fork")) {
 		syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
 	} else if (!strcmp(how, "crash")) {

@@ -357,6 +357,31 @@ test_hostile_workers(void **state)
 	}
 }
 
+/* What a worker calls its renewed certificate is looked at in a process of its own, once a second at most: master has other things to do. */
+static void
+test_many_renewals(void **state)
+{
+	struct bed *b = *state;
+	char *path = in_dir("journal/journal-000000000001.log"), *text;
+	unsigned refused = 0;
+	uint64_t end;
+
+	put_config("insist", 1000);
+	start(b);
+	wait_instance("worker", 0);
+	end = clock_mono_ms();
+	call();
+	assert_true(on_record("renewal-refused", "no chain of certificates"));
+	assert_int_equal(stop(b, SIGTERM), 0);
+	end = clock_mono_ms() - end;
+	text = get(path);
+	for (const char *p = text; (p = strstr(p, "renewal-refused")); p++)
+		refused++;
+	assert_in_range(refused, 1, 2 * (end / 1000 + 2)); /* each may say it twice */
+	mem_free(text);
+	mem_free(path);
+}
+
 /* One that ignores DRAIN is cut 2 s after its deadline. */
 static void
 test_stuck_worker(void **state)
@@ -555,6 +580,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_hostile_workers, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_many_renewals, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_stuck_worker, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_reload, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_many_reloads, setup, teardown),
