@@ -12,7 +12,7 @@ set -eu
 dry=0
 [ "${1:-}" = -n ] && { dry=1; shift; }
 
-# Packages per system and set; "a|b" is satisfied by either and installs the first.
+# Packages per system and set; "a|b" is satisfied by either and installs the first that there is.
 packages() { # system set
 	case $1-$2 in
 	deb-build) echo gcc libc6-dev make libssl-dev libevent-dev libnghttp2-dev libconfig-dev libjansson-dev libseccomp-dev ;;
@@ -57,8 +57,25 @@ missing_of() { # packages: prints those that are not there
 	fi
 	for one; do
 		for p in ${one//|/ }; do case $have in *" $p "*) continue 2 ;; esac; done
-		echo "${one%%|*}"
+		first_known "$one"
 	done
+}
+
+first_known() { # a|b: prints a, or b where the system knows no a
+	local p
+	if [ $kind = deb ]; then
+		case $1 in
+		*'|'*)
+			for p in ${1//|/ }; do
+				if apt-cache show "$p" >/dev/null 2>&1; then
+					echo "$p"
+					return
+				fi
+			done
+			;;
+		esac
+	fi
+	echo "${1%%|*}"
 }
 
 want=
@@ -106,6 +123,8 @@ log=$(mktemp)
 if ! apt install --no-install-recommends "${missing[@]}" >"$log" 2>&1; then
 	# A fresh system has no package lists, or old ones.
 	apt update >"$log" 2>&1 || { cat "$log" >&2; say "apt-get update failed"; exit 1; }
+	# shellcheck disable=SC2086 # words
+	mapfile -t missing < <(missing_of $want)
 	apt install --no-install-recommends "${missing[@]}" >"$log" 2>&1 || {
 		cat "$log" >&2
 		say "could not install ${missing[*]}"
