@@ -15,6 +15,8 @@
 
 struct state {
 	int dir, severed, crl;
+	char **unkept;        /* domains that are severed although that could not be written */
+	size_t nunkept, cap;
 };
 
 static int
@@ -62,37 +64,85 @@ state_close(struct state *s)
 		close(s->severed);
 	if (s->crl >= 0)
 		close(s->crl);
+	for (size_t i = 0; i < s->nunkept; i++)
+		mem_free(s->unkept[i]);
+	mem_free(s->unkept);
 	mem_free(s);
+}
+
+static size_t
+find_unkept(const struct state *s, const char *domain)
+{
+	size_t i;
+
+	for (i = 0; i < s->nunkept && strcmp(s->unkept[i], domain) != 0; i++)
+		;
+	return i;
+}
+
+static void
+forget_unkept(struct state *s, const char *domain)
+{
+	size_t i = find_unkept(s, domain);
+
+	if (i == s->nunkept)
+		return;
+	mem_free(s->unkept[i]);
+	s->unkept[i] = s->unkept[--s->nunkept];
 }
 
 int
 state_severed(const struct state *s, const char *domain)
 {
-	if (faccessat(s->severed, domain, F_OK, 0) == 0)
+	if (find_unkept(s, domain) < s->nunkept || faccessat(s->severed, domain, F_OK, 0) == 0)
 		return 1;
 	return errno == ENOENT ? 0 : -1;
 }
 
-int
-state_set_severed(struct state *s, const char *domain, bool severed)
+static int
+write_severed(struct state *s, const char *domain)
 {
-	int fd, r;
+	int fd = openat(s->severed, domain, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	int r;
 
-	if (!spiffe_domain_valid(domain, strlen(domain))) {
-		errno = EINVAL;
-		return -1;
-	}
-	if (!severed) {
-		if (unlinkat(s->severed, domain, 0) < 0 && errno != ENOENT)
-			return -1;
-		return fsync(s->severed);
-	}
-	fd = openat(s->severed, domain, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return -1;
 	r = fsync(fd);
 	close(fd);
 	return r < 0 ? -1 : fsync(s->severed);
+}
+
+static int
+remove_severed(struct state *s, const char *domain)
+{
+	/* Asked first: a file system that is read-only refuses to remove what is not there, too. */
+	if (faccessat(s->severed, domain, F_OK, 0) < 0)
+		return errno == ENOENT ? 0 : -1;
+	if (unlinkat(s->severed, domain, 0) < 0 && errno != ENOENT)
+		return -1;
+	return fsync(s->severed);
+}
+
+int
+state_set_severed(struct state *s, const char *domain, bool severed)
+{
+	int r;
+
+	if (!spiffe_domain_valid(domain, strlen(domain))) {
+		errno = EINVAL;
+		return -1;
+	}
+	r = severed ? write_severed(s, domain) : remove_severed(s, domain);
+	if (r == 0) {
+		forget_unkept(s, domain);
+	} else if (severed && find_unkept(s, domain) == s->nunkept) {
+		int e = errno;
+
+		mem_grow(&s->unkept, &s->cap, s->nunkept + 1, sizeof(*s->unkept));
+		s->unkept[s->nunkept++] = mem_strdup(domain);
+		errno = e;
+	}
+	return r;
 }
 
 /* All of "from" into a new file, which replaces nothing yet. */

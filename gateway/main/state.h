@@ -22,6 +22,7 @@ void state_close(struct state *s);   /* NULL is a no-op */
 
 /* 1, 0, or -1 with errno when it cannot be known. domain: a valid trust domain. */
 int state_severed(const struct state *s, const char *domain);
+/* 0; or -1 with errno when it cannot be written. Then what was to be severed is, for as long as this process lives, and what was to be restored is not. */
 int state_set_severed(struct state *s, const char *domain, bool severed);
 
 /* Keep a CRL file: at most SVID_CRL_MAX octets of the sealed memory fd. 0 or -1 with errno. */

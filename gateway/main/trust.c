@@ -404,22 +404,31 @@ void
 trust_on_sever(struct master *m, uint32_t id, const char *name, size_t len, bool sever)
 {
 	struct config_peer *p = peer_of_name(m, name, len);
+	const char *unkept = NULL;
 	struct buf json;
 
 	buf_init(&json, IPC_MAX_DATA - 16);
+	if (p && state_set_severed(m->keep, p->domain, sever) < 0)
+		unkept = strerror(errno);
 	if (!p) {
 		buf_puts(&json, "{\"ok\":false,\"faults\":[\"there is no such peer; \\\"gwctl peers\\\" lists them\"]}");
-	} else if (!m->keep || state_set_severed(m->keep, p->domain, sever) < 0) {
-		buf_printf(&json, "{\"ok\":false,\"faults\":[\"it cannot be recorded in state_dir: %s\"]}", strerror(errno));
+	} else if (unkept && !sever) {
+		buf_printf(&json, "{\"ok\":false,\"faults\":[\"it stays severed: that it was cannot be removed from state_dir (%s); repair that, then again\"]}", unkept);
 		p = NULL;
 	} else {
-		p->severed = sever; /* a reload under way reads it from state_dir, at the latest when it is over */
+		/* A kill switch that waits for a disk would be none: what cannot be kept holds until we end. A reload under way reads it, at the latest when it is over. */
+		p->severed = sever;
 		if (swap_in_place(m) < 0)
 			log_fatal("no memory to %s a peer", sever ? "sever" : "restore");
 		p = peer_of_name(m, name, len);
 		log_warn("peer=%s event=%s", p->name, sever ? "severed" : "restored");
+		if (unkept)
+			log_error("peer=%s is severed until sallyportd ends only: it cannot be recorded in state_dir (%s)", p->name, unkept);
 		note_peer(m, p->name, sever ? "severed" : "restored");
-		buf_printf(&json, "{\"ok\":true,\"peer\":\"%s\",\"domain\":\"%s\",\"severed\":%s}", p->name, p->domain, sever ? "true" : "false");
+		buf_printf(&json, "{\"ok\":true,\"peer\":\"%s\",\"domain\":\"%s\",\"severed\":%s", p->name, p->domain, sever ? "true" : "false");
+		if (unkept)
+			buf_printf(&json, ",\"not_kept\":\"%s\"", unkept);
+		buf_puts(&json, "}");
 	}
 	status_reply(m, id, p ? 0 : 1, &json);
 	buf_fini(&json);

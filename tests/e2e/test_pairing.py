@@ -366,6 +366,23 @@ def test_sever_and_restore(make_pair, origin):
     assert p.a.ctl("audit", "verify").returncode == 0
 
 
+def test_sever_without_a_disk(make_pair, origin, folder):
+    """A state_dir that cannot be written keeps nobody from cutting a peer: it is cut, a reload leaves it so, and what does not last is said."""
+    state = folder() + "/state"
+    p = make_pair(a={"state_dir": state})
+    crosses(p)
+    os.rmdir(state + "/severed")
+    r = p.a.ctl("sever", "irs", check=False)
+    assert r.returncode == 1 and b"SEVERED irs" in r.stdout and b"NOT KEPT" in r.stderr and b"restart" in r.stderr, r
+    assert b"reboot" not in r.stdout
+    p.a.reload()
+    assert p.a.json("status")["severed"] == ["irs"] and p.get("/cut")[0] == 503
+    r = p.a.ctl("--json", "sever", "irs", check=False)
+    assert r.returncode == 1 and json.loads(r.stdout)["not_kept"] == "No such file or directory"
+    assert b"Restored irs" in p.a.ctl("restore", "irs").stdout
+    crosses(p)
+
+
 def test_sever_where_the_peer_dials(make_pair, origin):
     """The side that is dialled severs: what the peer dials does not come up, and is refused with the reason."""
     p = make_pair(ways=[("hud", "irs")])

@@ -119,6 +119,7 @@ struct standing {
 	bool severed;
 	size_t links;
 	long long streams;
+	char *not_kept;            /* mem_free(); NULL: it survives a restart */
 };
 
 static void
@@ -126,6 +127,7 @@ standing_fini(struct standing *s)
 {
 	mem_free(s->name);
 	mem_free(s->domain);
+	mem_free(s->not_kept);
 	memset(s, 0, sizeof(*s));
 }
 
@@ -180,7 +182,7 @@ look(struct gwctl *g, const char *which, struct standing *s)
 
 /* The command itself; its answer is printed where it is a refusal, and with --json. */
 static int
-throw_switch(struct gwctl *g, const char *command, const char *peer)
+throw_switch(struct gwctl *g, const char *command, struct standing *before, const char *peer)
 {
 	json_t *answer;
 	int r = request_send_peer(g, command, peer, &answer);
@@ -188,6 +190,13 @@ throw_switch(struct gwctl *g, const char *command, const char *peer)
 	if (r)
 		return r;
 	r = request_failed(answer);
+	if (r == GWCTL_OK) {
+		/* Of what was there before. */
+		json_object_set_new(answer, "links", json_integer((json_int_t)before->links));
+		json_object_set_new(answer, "running", json_integer(before->streams));
+		if (text_of(answer, "not_kept")[0])
+			before->not_kept = gwctl_safe(text_of(answer, "not_kept"));
+	}
 	if (g->json)
 		request_print_json(answer);
 	else
@@ -216,7 +225,7 @@ report_cut(struct gwctl *g, const struct standing *before)
 			if (links)
 				gwctl_error("warning: %zu link%s to it still there; see \"gwctl peers\" and the operator log", links, links == 1 ? " is" : "s are");
 			else
-				puts("No link to it is left, and none comes up, also after a restart or a reboot.");
+				printf("No link to it is left, and none comes up%s.\n", before->not_kept ? " while sallyportd runs" : ", also after a restart or a reboot");
 			return;
 		}
 		nanosleep(&pause, NULL);
@@ -256,9 +265,12 @@ switch_peer(struct gwctl *g, int argc, char **argv, void (*say)(struct gwctl *g,
 		return gwctl_usage(argv[0], "%s takes the name of a peer", argv[0]);
 	r = look(g, argv[1], &before);
 	if (r == GWCTL_OK)
-		r = throw_switch(g, argv[0], before.name ? before.name : argv[1]);
+		r = throw_switch(g, argv[0], &before, before.name ? before.name : argv[1]);
 	if (r == GWCTL_OK && !g->json && before.name)
 		say(g, &before);
+	if (r == GWCTL_OK && before.not_kept)
+		r = gwctl_error("NOT KEPT: it cannot be recorded in state_dir (%s), and would be over with a restart; repair that, then: gwctl %s %s",
+		    before.not_kept, argv[0], argv[1]);
 	standing_fini(&before);
 	return r;
 }

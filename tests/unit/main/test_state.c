@@ -90,6 +90,31 @@ static void test_severed(void **state)
 	mem_free(path);
 }
 
+/* A disk that fails is no reason to leave a peer connected, nor to let it back. */
+static void test_severed_but_not_kept(void **state)
+{
+	char *path = path_of("broken"), *severed = mem_printf("%s/severed", path);
+	struct state *s = state_open(path);
+
+	(void)state;
+	assert_non_null(s);
+	assert_int_equal(rmdir(severed), 0); /* nothing can be made in it any more */
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(state_set_severed(s, "irs.example", true), -1);
+		assert_int_equal(errno, ENOENT);
+		assert_int_equal(state_severed(s, "irs.example"), 1);
+		assert_int_equal(state_severed(s, "hud.example"), 0);
+	}
+	assert_int_equal(state_set_severed(s, "irs.example", false), 0);
+	assert_int_equal(state_severed(s, "irs.example"), 0);
+	assert_int_equal(state_set_severed(s, "../severed2", true), -1);
+	assert_int_equal(state_severed(s, "../severed2"), 0);
+	assert_int_equal(state_set_severed(s, "hud.example", true), -1);
+	state_close(s);
+	mem_free(severed);
+	mem_free(path);
+}
+
 static void test_not_a_directory(void **state)
 {
 	char *path = path_of("file");
@@ -165,7 +190,7 @@ static void test_replace(void **state)
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-	const struct CMUnitTest tests[] = { TEST(test_severed), TEST(test_not_a_directory), TEST(test_crl), TEST(test_replace) };
+	const struct CMUnitTest tests[] = { TEST(test_severed), TEST(test_severed_but_not_kept), TEST(test_not_a_directory), TEST(test_crl), TEST(test_replace) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
