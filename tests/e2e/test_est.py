@@ -509,6 +509,17 @@ def test_gwctl_enrol(site):
     assert third.public_key().public_numbers() == second.public_key().public_numbers()
     with connect(site.world.hud, AT, name=LOCAL_HOST, ca=site.bundle, cert=Issued(out + "/gw-client")):
         pass
+    # killed between the certificate and its key: the next one finds both
+    os.link(key, key + ".old")
+    gwctl_enrol(site, "--renew", crt, "--key", key, "--bundle", site.bundle)
+    os.rename(key, key + ".new")
+    os.rename(key + ".old", key)
+    fourth = x509.load_pem_x509_certificate(open(crt, "rb").read())
+    gwctl_enrol(site, "--renew", crt, "--key", key, "--bundle", site.bundle)
+    fifth = x509.load_pem_x509_certificate(open(crt, "rb").read())
+    assert fifth.serial_number != fourth.serial_number and fifth.public_key().public_numbers() != fourth.public_key().public_numbers()
+    with connect(site.world.hud, AT, name=LOCAL_HOST, ca=site.bundle, cert=Issued(out + "/gw-client")):
+        pass
 
 
 @pytest.mark.parametrize("alg", ["p384", "ed25519"])
@@ -733,6 +744,33 @@ def test_the_answer_is_lost(site, folder):
     finally:
         g.stop()
         between.stop()
+
+
+def test_killed_while_it_replaced_its_files(site, folder):
+    """Between key and certificate: brought to its end. Before either: undone. And a new key that waited, cut short: another is made."""
+    path, (old, new, third) = folder(), [site.hud.issue("gateway", "front5", "front5" + x) for x in "abc"]
+
+    def serial(crt):
+        return x509.load_pem_x509_certificate(open(crt, "rb").read()).serial_number
+    g = Gateway(site.world.hud, path, {
+        "domain": "hud.example", "identity": {"certificate": old.crt, "key": old.keyfile, "bundle": site.bundle}, "state_dir": path + "/state",
+        "renewal": {"host": HOST, "dial": ["%s:%d" % AT]},
+        "listeners": [{"name": "front", "address": "10.1.0.8:443", "accept": ["workloads"]}],
+        "services": [{"name": "local", "host": LOCAL_HOST, "endpoints": ["10.1.0.30:9000"]}]})
+    app, expected = site.hud.ca.issue("killed-app"), serial(new.crt)
+    os.rename(new.keyfile, old.keyfile)
+    os.rename(new.crt, old.crt + ".new")
+    for rest in ({}, {old.crt + ".new": open(third.crt, "rb").read()}, {old.keyfile + ".new": open(third.keyfile, "rb").read()[:100]}):
+        for name, content in rest.items():
+            with open(name, "wb") as f:
+                f.write(content)
+        g.start()
+        try:
+            assert serial_at(site.world, ("10.1.0.8", 443), LOCAL_HOST, site.bundle, app) == expected
+        finally:
+            g.stop()
+        assert not os.path.exists(old.crt + ".new") and serial(old.crt) == expected
+    assert "event=renewal-completed" in g.log() and "cannot be read; another one is made" in g.log()
 
 
 LIFE = 60

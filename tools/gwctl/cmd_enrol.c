@@ -25,6 +25,7 @@
 #include "pki/digest.h"
 #include "pki/estcert.h"
 #include "pki/estreq.h"
+#include "pki/keyfit.h"
 #include "pki/pkcs7.h"
 #include "pki/pkey.h"
 #include "pki/pkifile.h"
@@ -327,11 +328,30 @@ add_dns(struct enrol *e, char *names)
 		e->dns[e->ndns++] = n;
 }
 
+/*
+ * A renewal that was cut in two, between certificate and key, is brought to its end: the certificate's key still waits beside its place, and in it is the one
+ * before. NULL: there is nothing of the kind.
+ */
+static char *
+finish_renewal(const struct enrol *e, const char *key_pem)
+{
+	char *new = mem_printf("%s.new", e->key_file), *pem = pkifile_read_secret(new, CMD_PKI_FILE_MAX), *dir = pkifile_dirname(e->key_file);
+
+	if (pem && (keyfit_pem(e->old_pem, key_pem) != KEYFIT_OTHER || keyfit_pem(e->old_pem, pem) != KEYFIT_OK || rename(new, e->key_file) != 0 ||
+	    pkifile_sync_dir(dir) != 0)) {
+		pkey_free_pem(pem);
+		pem = NULL;
+	}
+	mem_free(dir);
+	mem_free(new);
+	return pem;
+}
+
 /* Of a renewal: who it is, by its certificate. */
 static bool
 read_old(struct enrol *e, char *names, size_t size, struct errs *errs)
 {
-	char id[SPIFFE_ID_MAX + 1], *pem;
+	char id[SPIFFE_ID_MAX + 1], *pem, *finished;
 	const char *why = NULL;
 
 	e->old_pem = pkifile_read(e->renew, CMD_PKI_FILE_MAX);
@@ -340,6 +360,11 @@ read_old(struct enrol *e, char *names, size_t size, struct errs *errs)
 		return false;
 	}
 	pem = pkifile_read(e->key_file, CMD_PKI_FILE_MAX);
+	finished = pem ? finish_renewal(e, pem) : NULL;
+	if (finished) {
+		pkey_free_pem(pem);
+		pem = finished;
+	}
 	e->old = pem ? pkey_from_pem(pem, &why) : NULL;
 	if (!e->old)
 		errs_add(errs, e->key_file, 0, "%s", pem ? why : strerror(errno));
@@ -413,7 +438,9 @@ install(struct enrol *e, const char *pem, struct errs *errs)
 	char *key_pem = e->pkey ? pkey_to_pem(e->pkey) : NULL;
 	int r;
 
-	if (key_pem)
+	if (key_pem && e->renew) /* until the key is in its place, too, it is in KEY.new: finish_renewal() */
+		r = pkifile_replace_pair(e->crt, 0644, pem, e->key, 0600, key_pem);
+	else if (key_pem)
 		r = pkifile_replace_pair(e->key, 0600, key_pem, e->crt, 0644, pem);
 	else
 		r = pkifile_replace(e->crt, 0644, pem, strlen(pem));
