@@ -89,6 +89,8 @@ destroy(struct est_conn *c, bool told)
 	ca_client_cancel(c->call);
 	c->call = NULL;
 	LIST_REMOVE(c, entry);
+	if (c->in.data)
+		mem_wipe(c->in.data, c->in.cap); /* a token may have been in it */
 	buf_fini(&c->in);
 	if (c->body.data)
 		mem_wipe(c->body.data, c->body.len);
