@@ -383,13 +383,24 @@ static void out_drained(void *ctx)
 	}
 }
 
+/* What cannot have reached the service may go by another link, never by the one that failed, if all of it is still here. */
+static bool may_try_again(struct exchange *x, struct leg *out)
+{
+	if (x->peer < 0 || x->head_sent || x->attempt >= EXCHANGE_MAX_ATTEMPTS)
+		return false;
+	if (x->body_sent && (x->ntrailers || !link_take_back(out, &x->early)))
+		return false;
+	x->body_sent = false;
+	return true;
+}
+
 static void out_abort(void *ctx, enum leg_why why, bool unsent, const char *detail)
 {
 	struct exchange *x = ctx;
+	struct leg *out = x->out;
 
 	x->out = NULL;
-	/* What cannot have reached the service may go by another link, never by the one that failed. */
-	if (unsent && x->peer >= 0 && !x->body_sent && !x->head_sent && x->attempt < EXCHANGE_MAX_ATTEMPTS) {
+	if (unsent && may_try_again(x, out)) {
 		try_again(x, 503, detail);
 		return;
 	}

@@ -209,6 +209,11 @@ void block_request(struct h2 *h, int32_t id, bool end)
 	bool connect = head.method_id == H1_M_CONNECT;
 
 	h->in_block = false;
+	/* Behind a GOAWAY that is on its way out: whoever reads that will ask somebody else, so it must not be done here too. */
+	if (h->final && id > h->last) {
+		stream_reset(h, id, H2_REFUSED_STREAM);
+		return;
+	}
 	if (block.protocol || !find_authority(&head) || (!connect && !find_path(&head))) {
 		stream_reset(h, id, H2_PROTOCOL_ERROR);
 		return;

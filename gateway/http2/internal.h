@@ -32,6 +32,7 @@ struct h2 {
 	uint64_t second;
 	unsigned pings;          /* that the far end has not answered */
 	const char *why;         /* it is over: told when nghttp2 has returned */
+	int32_t last;            /* server, final: the last stream that our GOAWAY admits */
 	struct deadline head;    /* until the first SETTINGS, and while a header block is cut */
 	struct deadline sweep;   /* looks for streams whose output does not move */
 	struct deadline_queue *q_head, *q_sweep;
@@ -39,6 +40,7 @@ struct h2 {
 	bool goaway_received, settings_seen;
 	bool leaving;            /* h2_goaway() was called */
 	bool final;              /* and no new stream can come any more */
+	bool final_due;          /* client: our GOAWAY waits for requests that were made before it */
 	bool said_error;         /* a GOAWAY with an error code was sent */
 	bool starved;            /* h2_open_ok() said no for want of room */
 	bool room_due;

@@ -73,6 +73,28 @@ static bool over(struct h2 *h)
 	return true;
 }
 
+/* ---- GOAWAY ---- */
+
+/* A request of ours is a stream once its head was written. */
+static bool any_unsent(struct h2 *h)
+{
+	struct h2_stream *s;
+
+	LIST_FOREACH(s, &h->streams, entry)
+		if (!nghttp2_session_find_stream(h->ng, s->id))
+			return true;
+	return false;
+}
+
+static void say_final(struct h2 *h, uint32_t code)
+{
+	h->final = true;
+	h->final_due = false;
+	h->last = nghttp2_session_get_last_proc_stream_id(h->ng);
+	nghttp2_submit_goaway(h->ng, NGHTTP2_FLAG_NONE, h->last, code, NULL, 0);
+	session_kick(h);
+}
+
 /* ---- budgets ---- */
 
 static bool over_budget(struct h2 *h, uint32_t *counter, uint32_t max)
@@ -184,9 +206,7 @@ static int on_ping(struct h2 *h, const nghttp2_frame *f)
 	}
 	/* What was on its way when the notice left is here: now the last stream is known (RFC 9113 6.8). */
 	if (h->leaving && !h->final) {
-		h->final = true;
-		nghttp2_submit_goaway(h->ng, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(h->ng), H2_NO_ERROR, NULL, 0);
-		session_kick(h);
+		say_final(h, H2_NO_ERROR);
 		if (h->nstreams == 0)
 			h->ops->on_idle(h);
 	}
@@ -336,6 +356,12 @@ static void on_send(void *ctx)
 	if (h->freed || h->told)
 		return;
 	pump(h);
+	if (h->final_due && !any_unsent(h)) {
+		say_final(h, H2_NO_ERROR);
+		pump(h);
+		if (h->nstreams == 0)
+			h->ops->on_idle(h);
+	}
 	if (over(h))
 		return;
 	stream_tell_drained(h);
@@ -546,9 +572,10 @@ void h2_goaway(struct h2 *h, uint32_t code)
 		nghttp2_submit_shutdown_notice(h->ng);
 		nghttp2_submit_ping(h->ng, NGHTTP2_FLAG_NONE, notice_payload);
 		h->pings++;
+	} else if (!h->server && code == H2_NO_ERROR && any_unsent(h)) {
+		h->final_due = true; /* nghttp2 would say GOAWAY first, and the far end would take no request that comes behind it */
 	} else {
-		h->final = true;
-		nghttp2_submit_goaway(h->ng, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(h->ng), code, NULL, 0);
+		say_final(h, code);
 	}
 	session_kick(h);
 }

@@ -108,6 +108,11 @@ struct h2_request {
 	bool keep;
 };
 struct h2_stream *h2_request(struct h2 *h, const struct h2_request *r);
+/*
+ * In on_abort of a request that is unsent: moves the content that it was given to the end of "to". False, with "to" as it was, when some of
+ * that has left, or trailers were given with it.
+ */
+bool h2_take_back(struct h2_stream *s, struct outq *to);
 /* A stream as a leg. */
 extern const struct leg_ops h2_stream_ops;
 

@@ -297,6 +297,14 @@ struct h2_stream *h2_request(struct h2 *h, const struct h2_request *r)
 	return s;
 }
 
+bool h2_take_back(struct h2_stream *s, struct outq *to)
+{
+	if (!s->unsent || s->sent || s->trailers)
+		return false;
+	outq_transfer(to, &s->out, s->out.bytes);
+	return true;
+}
+
 /* ---- the leg ---- */
 
 static void leg_head(struct leg *l, const struct leg_head *head)

@@ -98,6 +98,8 @@ bool link_ready(const struct link_set *s, int peer);
 struct leg *link_exchange(struct link_set *s, int peer, const struct link *avoid, const struct leg_head *head,
     const struct link_call *call, char *mem, const struct leg_events *ev, void *x);
 struct link *link_of_leg(struct leg *l);
+/* In on_abort, unsent: the content that the leg was given, if none of it has left (gateway/http2/session.h). */
+bool link_take_back(struct leg *l, struct outq *to);
 /* The response's head came and it was not about the slot: from now on the slot stands for the chain. */
 void link_confirm(struct leg *l, struct caller *c);
 /* The far end does not know the slot (it answered LINK_STATUS_SLOT): send the chain again. */

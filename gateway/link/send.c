@@ -94,6 +94,11 @@ struct link *link_of_leg(struct leg *l)
 	return h2_owner(((struct h2_stream *)l)->h2);
 }
 
+bool link_take_back(struct leg *l, struct outq *to)
+{
+	return h2_take_back((struct h2_stream *)l, to);
+}
+
 void link_confirm(struct leg *leg, struct caller *c)
 {
 	identity_answered(link_of_leg(leg), c, (uint32_t)((struct h2_stream *)leg)->user, true);

@@ -410,6 +410,60 @@ def test_sidecar_certificate_ends(make_pair, world, folder, origin, renewed):
         g.stop()
 
 
+@pytest.mark.limit(120)
+def test_links_made_anew_under_posts(make_pair, world, folder, origin):
+    """A sidecar's and its gateway's certificates are renewed again and again while content goes out, which cannot be asked for a second time: no call fails, and
+    none needs another attempt."""
+    side = "spiffe://hud.example/side-app"
+    rules = [rule("side", principals=[side], services=["echo"])]
+    p = make_pair(rules_a=RULES_A + rules, rules_b=RULES_B + rules)
+    certs = [p.hud.ca.issue("side-%d" % i, uris=[side]) for i in range(3)]
+    gateways = [gateway_cert(p.hud, 3600, "inside-%d" % i) for i in range(3)]
+    at = p.hud.ca.issue("side-app")
+    path = folder()
+    g = Gateway(world.hud, path, {
+        "domain": "hud.example", "workers": 1,
+        "identity": {"certificate": at.crt, "key": at.keyfile, "bundle": p.hud.ca.bundle},
+        "uplink": {"dial": [World.HUD + ":443"], "gateways": [p.hud.gateway_id]},
+        "listeners": [{"name": "local", "address": "127.0.0.1:8088", "accept": ["plaintext"], "clients": [{"uid": "0", "principal": side}]}],
+        "services": [{"name": "echo", "host": ECHO_HOST, "via": "uplink"}],
+    }, [rule("mine", principals=[side], services=["echo"])])
+    g.start()
+    good, bad, stop = [0], [], threading.Event()
+
+    def load():
+        with world.hud.connect(("127.0.0.1", 8088)) as s:
+            s.settimeout(10 * SLOW)
+            while not stop.is_set():
+                status, _, body = http(s, b"POST /p HTTP/1.1\r\nHost: %s\r\nContent-Length: 5\r\n\r\nhello" % ECHO_HOST.encode(), timeout=10 * SLOW)
+                good[0] += 1
+                if (status, body) != (200, b"echo:hello"):
+                    bad.append((status, body))
+    try:
+        wait("an uplink", lambda: g.journal("link-up"))
+        threads = [threading.Thread(target=load, daemon=True) for _ in range(6)]
+        for t in threads:
+            t.start()
+        for i in range(24):
+            install(certs[i % 3], at)
+            g.reload()
+            if i % 3 == 0:
+                install(gateways[i // 3 % 3], p.hud.gateway)
+                p.a.reload()
+            time.sleep(0.3)
+        stop.set()
+        for t in threads:
+            t.join(20 * SLOW)
+        assert not bad and good[0] > 500, (good, bad[:5])
+        links = wait("records of all", lambda: len(g.exchanges(reason="complete")) == good[0] and g.journal("link-up"))
+        assert len(links) >= 20
+        for x in (g, p.a, p.b):
+            assert not [r for r in x.exchanges(path="/p") if r["attempt"] != "1" or r["reason"] != "complete"]
+    finally:
+        stop.set()
+        g.stop()
+
+
 @pytest.mark.parametrize("where", ["a", "b"])
 def test_workload_revoked(make_pair, echo, origin, where, folder):
     """Case 54: revoked in mid-exchange, in the list of either gateway: cut within 2 s, the octets in both books; new exchanges are refused."""

@@ -39,6 +39,15 @@ uint32_t bed_sum(uint64_t n)
 	return sum;
 }
 
+uint32_t bed_sum_of(const uint8_t *p, size_t n)
+{
+	uint32_t sum = 0;
+
+	for (size_t i = 0; i < n; i++)
+		sum = add(sum, p[i]);
+	return sum;
+}
+
 uint64_t bed_bytes(void)
 {
 	return mallinfo2().uordblks;
@@ -280,6 +289,8 @@ static void on_goaway(struct h2 *h, int32_t last, uint32_t code)
 	e->goaways++;
 	e->goaway_last = last;
 	e->goaway_code = code;
+	if (e->leaves)
+		h2_goaway(h, H2_NO_ERROR);
 }
 
 static void on_settings(struct h2 *h)

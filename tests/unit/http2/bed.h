@@ -54,6 +54,7 @@ struct end {
 	const struct h2_ops *ops;
 	void (*serve)(struct call *c); /* a request's head is here */
 	enum leg_why free_why;
+	bool leaves;             /* a GOAWAY is answered with one */
 };
 
 extern struct loop *bed_loop;
@@ -84,6 +85,7 @@ void bed_forget(struct call *c);
 void bed_serve(struct call *c);
 struct h1_field bed_field(const char *name, const char *value);
 uint32_t bed_sum(uint64_t n);   /* of the first n octets of the pattern */
+uint32_t bed_sum_of(const uint8_t *p, size_t n);
 uint64_t bed_bytes(void);       /* allocated now, as far as malloc knows */
 
 /* ---- frames by hand ---- */

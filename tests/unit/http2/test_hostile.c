@@ -813,6 +813,28 @@ static void test_no_http2(void **state)
 	assert_string_equal(bed_server.error, "no-http2");
 }
 
+static bool goaway_said(void)
+{
+	if (turn++ == 0)
+		raw_send(&raw);
+	raw_read(&seen);
+	return seen.has_goaway && bed_server.error[0];
+}
+
+/* Our GOAWAY says that a request which came behind theirs was not done: then it must not be done. */
+static void test_request_behind_goaway(void **state)
+{
+	(void)state;
+	bed_server.leaves = true;
+	raw_preface(&raw);
+	raw_frame(&raw, GOAWAY, 0, 0, eight, 8);
+	request(1, END_STREAM);
+	bed_raw();
+	bed_run(goaway_said);
+	assert_int_equal(seen.goaway, H2_NO_ERROR);
+	assert_int_equal(bed_server.requests, 0);
+}
+
 /* Case 15, the other way: a server that pushes. */
 static bool pushed(void)
 {
@@ -964,7 +986,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_cut_everywhere), TEST(test_octet_by_octet), TEST(test_malformed_requests), TEST(test_malformed_bodies),
 		TEST(test_floods), TEST(test_cancels_on_a_link), TEST(test_hpack_bomb), TEST(test_sizes), TEST(test_link_sizes),
-		TEST(test_connection_errors), TEST(test_no_http2), TEST(test_push_to_a_client), TEST(test_answers), TEST(test_slow_heads),
+		TEST(test_connection_errors), TEST(test_no_http2), TEST(test_request_behind_goaway), TEST(test_push_to_a_client), TEST(test_answers), TEST(test_slow_heads),
 		TEST(test_idle_is_not_slow), TEST(test_cut_block_is_small),
 	};
 

@@ -423,6 +423,32 @@ static void test_client_goaway(void **state)
 	assert_int_equal(c[0]->sum, bed_sum(1000));
 }
 
+static bool at_once_done(void)
+{
+	if (phase == 0 && bed_server.requests == 1) {
+		c[1] = bed_request("POST", "/1000", 5001);
+		h2_goaway(bed_client.h2, H2_NO_ERROR);
+		assert_false(h2_open_ok(bed_client.h2));
+		assert_false(h2_done(bed_client.h2));
+		phase = 1;
+	}
+	return phase == 1 && over(c[0]) && over(c[1]) && (bed_client.error[0] || bed_server.error[0]);
+}
+
+/* A client asks and leaves in one turn: what it asked is served, and then it is over. */
+static void test_client_goaway_at_once(void **state)
+{
+	(void)state;
+	phase = 0;
+	bed_server.leaves = true;
+	bed_pair();
+	c[0] = bed_request("GET", "/10", UINT64_MAX);
+	bed_run(at_once_done);
+	assert_int_equal(bed_server.requests, 2);
+	assert_false(c[1]->aborted);
+	assert_int_equal(c[1]->sum, bed_sum(1000));
+}
+
 static bool refused_done(void)
 {
 	if (phase == 0 && bed_server.requests == 1) {
@@ -473,6 +499,56 @@ static void test_lost_link(void **state)
 	assert_string_equal(c[0]->detail, "link-lost");
 	assert_false(c[0]->unsent);
 	assert_true(c[1]->unsent);
+}
+
+static struct outq back;
+static bool took[2];
+
+static void take_back_abort(void *x, enum leg_why why, bool unsent, const char *detail)
+{
+	struct h2_stream *s = x;
+
+	(void)why, (void)detail;
+	took[unsent] = h2_take_back(s, &back);
+}
+
+static const struct leg_events take_back_events = { .on_abort = take_back_abort };
+
+static void watch(struct call *of)
+{
+	of->leg->ev = &take_back_events;
+	of->leg->x = of->leg;
+}
+
+static bool take_back_done(void)
+{
+	if (bed_server.requests != 1)
+		return false;
+	took[0] = took[1] = true;
+	watch(c[0]);
+	c[1] = bed_request("POST", "/queued", 5000);
+	watch(c[1]);
+	bed_close(&bed_client);
+	return true;
+}
+
+/* The content of a request that did not leave is there for another try; what left is not. */
+static void test_take_back(void **state)
+{
+	uint8_t got[6000];
+
+	(void)state;
+	outq_init(&back);
+	bed_server.serve = NULL;
+	bed_pair();
+	c[0] = bed_request("POST", "/x", 600000);
+	bed_run(take_back_done);
+	assert_false(took[0]);
+	assert_true(took[1]);
+	assert_int_equal(back.bytes, 5000);
+	assert_int_equal(outq_take(&back, got, sizeof(got)), 5000);
+	assert_int_equal(bed_sum_of(got, 5000), bed_sum(5000));
+	outq_reset(&back);
 }
 
 /* ---- limits ---- */
@@ -771,7 +847,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_requests), TEST(test_interim), TEST(test_connect), TEST(test_big_with_pauses), TEST(test_held_windows_come_back),
 		TEST(test_early_answers), TEST(test_resets), TEST(test_cut_before_it_leaves), TEST(test_goaway_with_notice),
-		TEST(test_client_goaway), TEST(test_goaway_refuses), TEST(test_lost_link), TEST(test_room), TEST(test_fields_of_a_link),
+		TEST(test_client_goaway), TEST(test_client_goaway_at_once), TEST(test_take_back), TEST(test_goaway_refuses), TEST(test_lost_link), TEST(test_room), TEST(test_fields_of_a_link),
 		TEST(test_stalled_stream), TEST(test_pings), TEST(test_free_in_callbacks), TEST(test_free_in_leg_events),
 	};
 
