@@ -126,6 +126,26 @@ check_ca(struct check *ck)
 	mem_free(ca);
 }
 
+static bool
+is_same_file(const char *a, const char *b)
+{
+	struct stat x, y;
+
+	return a && b && (!strcmp(a, b) || (stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino));
+}
+
+/* A renewal replaces a certificate and its key: the key must not be another certificate's, too. (Enrolment never shares one.) */
+static void
+check_shared_key(struct check *ck)
+{
+	struct config *c = ck->c;
+
+	if (is_same_file(c->inside.key, c->identity.key) && strncmp(c->inside.key, "pkcs11:", 7) &&
+	    !is_same_file(c->inside.certificate, c->identity.certificate))
+		check_fault(ck, &c->inside.key, &c->inside, "inside.key is identity.key, too: the renewal of one certificate would take the other's key away; give "
+		    "each a key of its own, or set  new_key = false;  in \"renewal\"");
+}
+
 static void
 check_renewal(struct check *ck)
 {
@@ -141,6 +161,8 @@ check_renewal(struct check *ck)
 	if (!c->renewal.ndial)
 		check_fault(ck, owner, NULL, "\"renewal\" has no \"dial\"; add the addresses of the enrolment service");
 	check_addresses(ck, c->renewal.dial, c->renewal.ndial, "renewal.dial");
+	if (c->renewal.new_key && ck->files)
+		check_shared_key(ck);
 }
 
 void

@@ -194,6 +194,16 @@ chmod_private(const char *name)
 }
 
 static void
+copy_file(const char *to, const char *from)
+{
+	char *cmd = mem_printf("cp %s/%s %s/%s", root, from, root, to);
+
+	if (system(cmd) != 0)
+		abort();
+	mem_free(cmd);
+}
+
+static void
 write_locked_key(const char *name)
 {
 	char *path = mem_printf("%s/%s", root, name);
@@ -221,6 +231,7 @@ fixture_setup(void)
 	hud = zoo_ca("hud.example", NULL);
 	write_ca("pki/hud.example.pem", &hud);
 	write_leaf("pki/gateway", "spiffe://hud.example/gateway/dmz1", NULL, &hud);
+	copy_file("pki/gateway-2.crt", "pki/gateway.crt");
 	write_leaf("pki/workload", "spiffe://hud.example/permit-svc", NULL, &hud);
 	write_leaf("pki/inside", "spiffe://hud.example/gateway/dmz1", "tax-svc.irs.svc.cluster.local", &hud);
 	write_leaf_for("pki/expired", "spiffe://hud.example/gateway/dmz1", NULL, &hud, -1800, -1);
