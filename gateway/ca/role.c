@@ -152,6 +152,10 @@ usable(struct state *st)
 	if (!st->est) {
 		const char *first = errs.n ? errs.items[0].text : "?";
 
+		/* What the library proposes is for gwctl. */
+		if (strstr(first, strerror(EACCES)))
+			first = "permission denied: the directory and all in it have to belong to the user of this role (sallyportd -t tells how)";
+
 		unusable(st, esc_text(text, sizeof(text), first, strlen(first)));
 	} else {
 		log_info("store=%s ready", c->ca.store);

@@ -260,7 +260,7 @@ children_start(struct master *m, struct child *c)
 		c->uid = s.uid;
 	}
 	if (c->role == ROLE_CA)
-		s.dir_fd = store = setup_open_store(g->config, c->uid);
+		s.dir_fd = store = setup_open_store(g->config);
 	if (c->role == ROLE_WORKER || c->role == ROLE_CONTROL || c->role == ROLE_CA) {
 		c->ring_fd = ring_create((size_t)g->config->journal.ring_bytes);
 		if (c->ring_fd < 0) {

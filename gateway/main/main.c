@@ -16,6 +16,7 @@
 #include "gateway/main/master.h"
 #include "gateway/main/reload.h"
 #include "gateway/main/roles.h"
+#include "gateway/main/setup.h"
 #include "gateway/process/child.h"
 #include "gateway/process/privs.h"
 
@@ -35,13 +36,13 @@ static const char usage_text[] =
 static int
 check_users(const struct config *c, struct errs *errs)
 {
-	static const unsigned roles[] = { ROLE_KEYS, ROLE_JOURNAL, ROLE_CONTROL, ROLE_WORKER, PRIVS_POLICY };
+	static const unsigned roles[] = { ROLE_KEYS, ROLE_JOURNAL, ROLE_CONTROL, ROLE_WORKER, ROLE_CA, PRIVS_POLICY };
 	char why[512];
 	uid_t uid;
 	gid_t gid;
 
 	for (size_t i = 0; geteuid() == 0 && i < sizeof(roles) / sizeof(roles[0]); i++)
-		if (privs_lookup(c->user_prefix, roles[i], &uid, &gid, why, sizeof(why)) < 0) {
+		if ((roles[i] != ROLE_CA || c->ca.store) && privs_lookup(c->user_prefix, roles[i], &uid, &gid, why, sizeof(why)) < 0) {
 			errs_add(errs, c->file, 0, "%s", why);
 			return -1;
 		}
@@ -63,6 +64,7 @@ check(const char *path)
 	if (c) {
 		check_users(c, &errs);
 		reload_check_keys(c, &errs);
+		setup_check_store(c, &errs);
 		config_policy_compile(c, 1, &image, &errs);
 	}
 	for (size_t i = 0; i < errs.n; i++)

@@ -308,8 +308,10 @@ reload_first(struct master *m)
 	}
 	errs_init(&errs);
 	c = config_load(m->config_path, &errs);
-	if (c)
+	if (c) {
 		reload_check_keys(c, &errs);
+		setup_check_store(c, &errs);
+	}
 	if (errs.errors) {
 		config_free(c);
 		c = NULL;
@@ -334,6 +336,7 @@ begin(struct master *m)
 		if (r->config) {
 			check_unchanged(m->current->config, r->config, &r->errs);
 			reload_check_keys(r->config, &r->errs);
+			setup_check_store(r->config, &r->errs);
 		}
 		if (!r->config || r->errs.errors) {
 			refused(m, "config");

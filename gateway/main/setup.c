@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -15,6 +17,7 @@
 #include "gateway/main/listen.h"
 #include "gateway/main/roles.h"
 #include "gateway/process/memfd.h"
+#include "gateway/process/privs.h"
 
 /* Descriptors gathered into as few messages as they fit. */
 struct parcel {
@@ -283,15 +286,43 @@ setup_child(struct master *m, struct child *c)
 
 /* The ca role has its CA's directory and nothing else. Without it, it says so to whoever asks. */
 int
-setup_open_store(const struct config *c, uid_t uid)
+setup_open_store(const struct config *c)
 {
 	int fd = open(c->ca.store, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	struct stat st;
 
 	if (fd < 0)
 		log_error("%s: cannot open the CA's directory: %m", c->ca.store);
-	else if (fstat(fd, &st) == 0 && st.st_uid != uid)
-		log_error("%s: the CA's directory belongs to uid %u; give it to the ca role with \"chown -R %u %s\"", c->ca.store, (unsigned)st.st_uid,
-		    (unsigned)uid, c->ca.store);
 	return fd;
+}
+
+/* What the role has to write: itself, or in it. */
+static const char *
+not_owned(const char *store, uid_t uid, struct stat *st, char path[PATH_MAX])
+{
+	static const char *const parts[] = { "", "/lock", "/ca", "/ca/index", "/ca/issuing.key", "/enrol" };
+
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		snprintf(path, PATH_MAX, "%s%s", store, parts[i]);
+		if (stat(path, st) == 0 && st->st_uid != uid)
+			return path;
+	}
+	return NULL;
+}
+
+void
+setup_check_store(const struct config *c, struct errs *errs)
+{
+	char path[PATH_MAX], why[512];
+	struct stat st;
+	uid_t uid;
+	gid_t gid;
+
+	if (!c->ca.store)
+		return;
+	if (geteuid() == 0 && privs_lookup(c->user_prefix, ROLE_CA, &uid, &gid, why, sizeof(why)) == 0 && not_owned(c->ca.store, uid, &st, path))
+		errs_warn(errs, c->file, 0, "\"%s\" belongs to uid %u, and the ca role (uid %u) can issue nothing; give it all:  chown -R %u %s", path,
+		    (unsigned)st.st_uid, (unsigned)uid, (unsigned)uid, c->ca.store);
+	snprintf(path, sizeof(path), "%s/ca/root.key", c->ca.store);
+	if (access(path, F_OK) == 0)
+		errs_warn(errs, c->file, 0, "\"%s\": the root's key is where the ca role is, which needs it for nothing; move it to a safe place", path);
 }

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from bed.domains import Domain, Issued, rule
-from bed.gateway import GWCTL, SLOW, Gateway, http, wait
+from bed.gateway import DAEMON, GWCTL, SLOW, Gateway, http, wait
 from bed.net import World
 from bed.servers import Origin, Server
 from bed.tls import connect, context, refused
@@ -469,6 +469,23 @@ def test_the_name_chooses(site):
 def test_tls_1_3_alone(site):
     with pytest.raises((ssl.SSLError, ConnectionResetError)):
         connect(site.world.hud, AT, name=HOST, ca=site.bundle, highest=ssl.TLSVersion.TLSv1_2).close()
+
+
+def test_whose_directory(site):
+    """The ca role can do nothing with files of root's, and has no use for the root's key: said before it matters, with what to do."""
+    def warnings():
+        p = subprocess.run([DAEMON, "-t", "-c", site.g.path], capture_output=True)
+        assert p.returncode == 0, p.stderr
+        return p.stderr.decode()
+
+    index = site.hud.folder + "/ca/index"
+    out = warnings()
+    assert "chown" not in out and "ca/root.key" in out and "safe place" in out
+    os.chown(index, 0, 0)
+    try:
+        assert "%s\" belongs to uid 0" % index in warnings() and "chown -R %d %s" % (CA_UID, site.hud.folder) in warnings()
+    finally:
+        os.chown(index, CA_UID, CA_UID)
 
 
 def test_status(site):
