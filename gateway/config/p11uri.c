@@ -112,7 +112,7 @@ int
 p11uri_split(const char *text, char **key, char **pin_file, const char **why)
 {
 	const char *at = text + sizeof(SCHEME) - 1;
-	bool named = false, typed = false;
+	bool named = false, typed = false, token = false;
 	struct attribute a;
 	size_t len;
 
@@ -127,6 +127,8 @@ p11uri_split(const char *text, char **key, char **pin_file, const char **why)
 			return -1;
 		if (is(&a, "object") || is(&a, "id"))
 			named = a.value_len > 0;
+		if (is(&a, "token") || is(&a, "serial"))
+			token = a.value_len > 0;
 		if (is(&a, "type")) {
 			typed = true;
 			if (a.value_len != 7 || memcmp(a.value, "private", 7)) {
@@ -143,6 +145,10 @@ p11uri_split(const char *text, char **key, char **pin_file, const char **why)
 		return -1;
 	}
 	len = (size_t)(at - text);
+	if (*at == '?' && !token) { /* others would be tried with it, and might lock themselves */
+		*why = "a PIN is for one token: name it by \"token\" or \"serial\"";
+		return -1;
+	}
 	if (*at == '?' && take_query(at + 1, pin_file, why) < 0) {
 		mem_free(*pin_file);
 		*pin_file = NULL;

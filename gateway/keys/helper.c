@@ -200,7 +200,7 @@ on_key(const struct ipc_msg *m)
 		p = spki;
 		public = n > 0 ? d2i_PUBKEY(NULL, &p, n) : NULL;
 		if (k.pkey && !public)
-			fault = "it does not show its public key";
+			fault = "its public key is not found: the token has to have that, too, under the same id (CKA_ID)";
 		type = public ? keys_ident_type(public, &fault) : -1;
 		if (type >= 0) {
 			k.type = (enum keys_type)type;

@@ -22,6 +22,7 @@
 static struct {
 	char *module;
 	OSSL_PROVIDER *provider;  /* one of the two */
+	bool pin_given;
 #ifndef OPENSSL_NO_ENGINE
 	ENGINE *engine;
 	bool engine_on;           /* it has started */
@@ -68,6 +69,7 @@ give_pin(char *out, int size, int writing, void *arg)
 	if (n == 0 || n > (size_t)size)
 		return -1;
 	memcpy(out, arg, n);
+	t.pin_given = true;
 	return (int)n;
 }
 
@@ -163,7 +165,7 @@ keys_token_key(const char *uri, const char *pin, bool *bad_pin, char why[KEYS_TO
 {
 	EVP_PKEY *key = NULL;
 
-	*bad_pin = false;
+	*bad_pin = t.pin_given = false;
 	ERR_clear_error();
 	if (t.provider)
 		key = provider_key(uri, pin);
@@ -173,8 +175,12 @@ keys_token_key(const char *uri, const char *pin, bool *bad_pin, char why[KEYS_TO
 #endif
 	if (!key)
 		explain(why, "no such private key in it", bad_pin);
-	if (*bad_pin)
+	if (*bad_pin) {
 		snprintf(why, KEYS_TOKEN_WHY, "it does not take the PIN (wrong or locked)");
+	} else if (!key && t.pin_given) { /* the provider does not say which */
+		snprintf(why, KEYS_TOKEN_WHY, "it does not take the PIN, or there is no such private key in it");
+		*bad_pin = true;
+	}
 	ERR_clear_error();
 	return key;
 }

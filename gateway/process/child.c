@@ -10,7 +10,6 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "gateway/base/clock.h"
@@ -258,8 +257,9 @@ helper_supervise(const struct role_helper *h, const struct spawn *s, pid_t role,
 	prctl(PR_SET_NAME, ident, 0, 0, 0);
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	own_user(s, &bits);
-	die_with(role);
-	for (;;) {
+	/* No death signal: the role may send none to who is outside its sandbox. Its end of the channel closes. */
+	while (getppid() == role) {
+		struct pollfd end = { .fd = channel };
 		uint64_t started = clock_mono_ms();
 
 		pid = fork();
@@ -275,9 +275,12 @@ helper_supervise(const struct role_helper *h, const struct spawn *s, pid_t role,
 			    WTERMSIG(status) == SIGSYS ? ": a system call that it may not make" : "");
 		if (clock_mono_ms() - started >= HELPER_STEADY_MS)
 			backoff = HELPER_BACKOFF_MIN_MS;
-		nanosleep(&(struct timespec){ .tv_sec = (time_t)(backoff / 1000), .tv_nsec = (long)(backoff % 1000) * 1000000 }, NULL);
+		poll(&end, 1, (int)backoff);
+		if (end.revents)
+			break;
 		backoff = backoff * 2 > HELPER_BACKOFF_MAX_MS ? HELPER_BACKOFF_MAX_MS : backoff * 2;
 	}
+	exit(0);
 }
 
 /* The role goes on when it ends, and hears of its successor by their channel. */
