@@ -159,6 +159,15 @@ void link_confirm(struct leg *l, struct caller *c)
 	(void)l, (void)c;
 }
 
+bool link_take_back(struct leg *l, struct outq *to)
+{
+	(void)l;
+	if (!bed.kept)
+		return false;
+	outq_append(to, (const uint8_t *)bed.kept, strlen(bed.kept));
+	return true;
+}
+
 void link_forget_slot(struct leg *l, struct caller *c)
 {
 	(void)l, (void)c;

@@ -23,6 +23,7 @@ struct bed {
 	bool wait;             /* siblings may know a successor */
 	const char *barred;    /* why nothing goes to the peer; NULL */
 	const char *cut;       /* why its links are being cut; NULL */
+	const char *kept;      /* content that a link never sent, and gives back; NULL: it is gone */
 	int ring_fd, wake_fd;
 	struct ring *reader;
 	struct loop_timer timer, limit;

@@ -217,6 +217,29 @@ static void test_sent_never_goes_again(void **state)
 	BOOK("open1;end1 link-lost 200;");
 }
 
+/* Content that the link still had goes again, too, and what comes meanwhile behind it. */
+static void test_kept_goes_again(void **state)
+{
+	struct stub *in;
+
+	(void)state;
+	in = bed_get("POST", "web", "/a", true);
+	bed_data(in, "part");
+	bed.kept = "part";
+	bed.links = 1;
+	bed_abort(&bed.out[0], LEG_REFUSED, true, "refused-stream");
+	SAID(">link POST 1;>:part;<pause;");
+	bed_data(in, " two");
+	bed_end(in, NULL);
+	bed.links = 2;
+	gate_unpark(&bed.gate, 0);
+	SAID(">link POST 2;>:part two;>end;<resume;");
+	bed.kept = NULL;
+	bed_head(&bed.out[1], 200, true);
+	SAID("<200 end;>release;<release;");
+	BOOK("open1;open2;end1 refused-stream 503;end2 complete 200;");
+}
+
 static void test_unknown_slot(void **state)
 {
 	struct h1_field f = bed_field("sallyport-error", "unknown-slot");
@@ -647,7 +670,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_get), T(test_post_and_pauses), T(test_identity), T(test_local), T(test_refusals), T(test_from_a_link),
-		T(test_no_room_in_the_book), T(test_unsent_goes_again), T(test_sent_never_goes_again), T(test_unknown_slot), T(test_parked),
+		T(test_no_room_in_the_book), T(test_unsent_goes_again), T(test_sent_never_goes_again), T(test_kept_goes_again), T(test_unknown_slot), T(test_parked),
 		T(test_parked_too_long), T(test_parked_again), T(test_caller_goes), T(test_service_goes), T(test_interim_flood),
 		T(test_answered_early), T(test_response_time), T(test_long_upload), T(test_tunnel), T(test_tunnel_ends), T(test_tunnel_parked),
 		T(test_policy_changes), T(test_expired), T(test_expires_while_running), T(test_rebound), T(test_revoked), T(test_far_end_cuts_first),
