@@ -253,6 +253,16 @@ out:
 	return rc;
 }
 
+/* By errno. */
+static void
+no_ca(const char *path, const char *dir, struct errs *errs)
+{
+	if (errno == EACCES)
+		errs_add(errs, path, 0, "%s; run gwctl as root or as the user who owns %s", strerror(errno), dir);
+	else
+		errs_add(errs, path, 0, "%s; is there a CA in %s? \"gwctl pki init\" makes one", strerror(errno), dir);
+}
+
 struct ca *
 ca_open(const char *dir, const struct ca_keys *keys, struct errs *errs)
 {
@@ -262,7 +272,7 @@ ca_open(const char *dir, const struct ca_keys *keys, struct errs *errs)
 	ca->passphrase = keys && keys->passphrase ? pkey_secret(keys->passphrase) : NULL;
 	/* A mistyped --dir must not leave a directory behind. */
 	if (access(ca->store.ca, F_OK) != 0)
-		errs_add(errs, ca->store.ca, 0, "%s; is there a CA in %s? \"gwctl pki init\" makes one", strerror(errno), dir);
+		no_ca(ca->store.ca, dir, errs);
 	else if (store_lock(&ca->store, CA_LOCK_MS, errs) == 0 && ca_load(ca, errs) == 0)
 		return ca;
 	ca_close(ca);
@@ -489,7 +499,7 @@ ca_list(const char *dir, int64_t now, ca_entry_fn *on_entry, void *ctx, struct e
 	store_init(&s, dir);
 	path = store_ca_path(&s, "index");
 	if (access(s.ca, F_OK) != 0)
-		errs_add(errs, s.ca, 0, "%s; is there a CA in %s? \"gwctl pki init\" makes one", strerror(errno), dir);
+		no_ca(s.ca, dir, errs);
 	else if (store_state_read(&s, &st, errs) == 0 && ca_gen_read(&s, st.current, &gens[0], errs) == 0 &&
 	    (st.next + st.old == 0 || ca_gen_read(&s, st.next + st.old, &gens[1], errs) == 0))
 		l = ledger_open(path, errs);

@@ -190,7 +190,7 @@ ca_rotate_retire(struct ca *ca, bool force, int64_t now, struct errs *errs)
 	status_of(&st, ca->gen, ca->ledger, now, &status);
 	if (status.live && !force) {
 		errs_add(errs, ca->store.ca, 0, "%zu certificate%s of the old CA %s still in force, %zu of them with a successor (\"gwctl pki list --issuer old\"): "
-		    "renew them and wait for their end, revoke them, or cut them off with --force", status.live, status.live == 1 ? "" : "s",
+		    "renew them and wait for their end; or revoke them, or --force, which cuts what still runs on them", status.live, status.live == 1 ? "" : "s",
 		    status.live == 1 ? "is" : "are", status.live_superseded);
 		return -1;
 	}

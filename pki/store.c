@@ -114,7 +114,10 @@ store_lock(struct store *s, unsigned wait_ms, struct errs *errs)
 	}
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0) {
-		errs_add(errs, path, 0, "%s; run gwctl as root or as the user who owns %s", strerror(errno), s->dir);
+		if (errno == EACCES || errno == EPERM)
+			errs_add(errs, path, 0, "%s; run gwctl as root or as the user who owns %s", strerror(errno), s->dir);
+		else
+			errs_add(errs, path, 0, "%s", strerror(errno));
 		goto out;
 	}
 	while (flock(fd, LOCK_EX | LOCK_NB) != 0) {

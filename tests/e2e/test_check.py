@@ -118,7 +118,7 @@ def test_rule(still, name):
     assert still.check("--fail-on", "error")[0] == code
     text = plain(still)[1]
     mark = {"ok": "√", "warning": "‼"}.get(state, "×")
-    assert re.search("^%s +%s +identity certificate +%s" % (mark, state, still.hud.gateway_id), text, re.M), text
+    assert re.search("^%s +%s +identity +%s" % (mark, state, still.hud.gateway_id[len("spiffe://"):]), text, re.M), text
 
 
 def test_cas_of_bundles(still, folder):
@@ -230,7 +230,7 @@ def test_running_daemon(pair):
     out = pair.a.json("check")
     assert out["ok"] and out["running_since_s"] >= 0
     assert [c["name"] for c in out["running"]][:2] == ["identity", "inside"]
-    assert any("took certificates" in n for n in out["notes"])
+    assert any("the daemon uses what it took" in n for n in out["notes"])
     assert not any("another" in n for n in out["notes"])
 
 

@@ -34,7 +34,9 @@ def export(g, domain, address, out, *more, bundle=None):
     made[0] = int(time.time())
     p = ctl(g.path, "--json", "pair", "export", "--gateway", domain.gateway_id, "--bundle", bundle or "%s/%s.pem" % (domain.folder, domain.name), "--dir", domain.folder,
             "--address", address, "--out", out, *more)
-    return out, json.loads(p.stdout)["code"]
+    told = json.loads(p.stdout)
+    assert told["cas"] and all(len(c["sha256"]) == 64 and c["subject"] and c["not_after"] for c in told["cas"])
+    return out, told["code"]
 
 
 def answered(p, path="/x", status=200):

@@ -282,7 +282,14 @@ def test_list_and_show(store):
     assert set(store.states("gateway/g1")) == {a, d} and set(store.states("--id", "g1")) == {a, b, d}
     assert set(store.states("--state", "revoked")) == {c}
     assert "did you mean revoked?" in store.fails("list", "--state", "revokde", code=2)
-    assert "revoked (cessationOfOperation, 20" in store("list")
+    lines = [line.split() for line in store("list").splitlines()]
+    assert [x[0] for x in lines[1:]] == ["lab.example", "lab.example", "gateway/g1", "g1", "gone", "gateway/g1"], lines
+    assert [x[2] for x in lines if x[4] == c] == ["revoked"] and [x[-1] for x in lines if x[4] == c] == ["cessationOfOperation"]
+    assert [x[-1] for x in lines if x[4] == d] == ["g1.lab.svc"]
+    assert store("list", "nobody") == "Nothing of that kind was issued.\n"
+    # Not issued for nobody.
+    assert "cannot write there" in store.fails("issue", "workload", "lost", "--out", store.path("nowhere/lost"))
+    assert not store.states("lost")
     entry = [e for e in store.json("list") if e["serial"] == d][0]
     assert entry["how"] == "renewal" and entry["predecessor"] == a and entry["dns"] == "g1.lab.svc"
     shown = store("show", c)

@@ -174,7 +174,7 @@ look_at_crls(struct check *ck, const struct config *c, const char *domain, const
 		ck->kind = "bundle";
 		ck->domain = domain;
 		ck->file = "-";
-		add_fault(ck, "missing", "revocation is required, and no CRL is there: nothing crosses until one comes");
+		add_fault(ck, "missing", "revocation is required, and no CRL is kept here: nothing crosses until one comes");
 	}
 	mem_free(pem);
 	mem_free(kept);
@@ -342,7 +342,7 @@ ask_daemon(struct check *ck)
 	json_array_foreach(json_object_get(answer, "certificates"), i, cert)
 		compare(ck, cert);
 	if (json_object_get(answer, "trust_since_s"))
-		note(ck, LEVEL_OK, "the daemon took certificates, bundles and CRLs over %s ago",
+		note(ck, LEVEL_OK, "the daemon uses what it took from these files %s ago",
 		    gwctl_age(age, (double)json_integer_value(json_object_get(answer, "trust_since_s"))));
 }
 
@@ -366,17 +366,58 @@ format_time(char out[CLOCK_RFC3339_LEN + 1], int64_t t)
 	memcpy(out + 19, "Z", 2);
 }
 
+/* "89 d", "34 d ago"; to the second where it is less than a day. */
 static const char *
 left(const struct check *ck, const struct item *it, char out[48])
 {
+	int64_t s = it->until >= ck->now ? it->until - ck->now : ck->now - it->until;
 	char age[32];
 
 	if (it->fault || !it->until)
 		return it->fault ? "-" : "for ever";
-	if (it->until >= ck->now)
-		return gwctl_age(out, (double)(it->until - ck->now));
-	snprintf(out, 48, "%s ago", gwctl_age(age, (double)(ck->now - it->until)));
+	if (s >= (int64_t)DAY)
+		snprintf(age, sizeof(age), "%lld d", (long long)(s / (int64_t)DAY));
+	else
+		gwctl_age(age, (double)s);
+	snprintf(out, 48, "%s%s", age, it->until >= ck->now ? "" : " ago");
 	return out;
+}
+
+/* A day, and the time of it where it matters. */
+static const char *
+until(const struct check *ck, const struct item *it, char out[CLOCK_RFC3339_LEN + 1])
+{
+	int64_t s = it->until >= ck->now ? it->until - ck->now : ck->now - it->until;
+
+	if (it->fault || !it->until)
+		return "-";
+	format_time(out, it->until);
+	if (s >= (int64_t)DAY)
+		out[10] = 0;
+	return out;
+}
+
+/* What tells it from the others, as short as that is: of a CA's subject the common name. */
+static const char *
+short_name(const struct item *it)
+{
+	const char *cn = strstr(it->name, "/CN=");
+
+	if (!it->name[0])
+		return it->domain[0] ? it->domain : "-";
+	if (cn && strcmp(it->what, "certificate") != 0)
+		return cn + 4;
+	return strncmp(it->name, "spiffe://", 9) ? it->name : it->name + 9;
+}
+
+/* Below the configuration's directory as it would be written there. */
+static const char *
+short_path(const struct check *ck, const char *file)
+{
+	const char *slash = strrchr(ck->g->config_path, '/');
+	size_t n = slash ? (size_t)(slash - ck->g->config_path) + 1 : 0;
+
+	return n > 1 && !strncmp(file, ck->g->config_path, n) ? file + n : file;
 }
 
 static void
@@ -390,16 +431,16 @@ print_table(const struct check *ck)
 	for (size_t i = 0; i < ck->n; i++) {
 		const struct item *it = &ck->items[i];
 		char when[CLOCK_RFC3339_LEN + 1], age[48];
+		bool plain = !strcmp(it->what, "certificate");
 
 		counts[it->level]++;
-		format_time(when, it->until);
 		table_cell(t, "%s", marks[it->level]);
 		table_cell(t, "%s", it->state);
-		table_cell(t, "%s %s", it->kind, it->what);
-		table_cell(t, "%s", it->fault ? it->fault : it->name[0] ? it->name : "-");
-		table_cell(t, "%s", it->fault || !it->until ? "-" : when);
+		table_cell(t, "%s%s%s", it->kind, plain ? "" : " ", plain ? "" : it->what);
+		table_cell(t, "%s", short_name(it));
+		table_cell(t, "%s", until(ck, it, when));
 		table_cell(t, "%s", left(ck, it, age));
-		table_cell(t, "%s", it->file);
+		table_cell(t, "%s%s%s", short_path(ck, it->file), it->fault ? ": " : "", it->fault ? it->fault : "");
 	}
 	table_print(t, ck->g->color);
 	table_free(t);

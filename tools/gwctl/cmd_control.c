@@ -57,10 +57,11 @@ cmd_reload(struct gwctl *g, int argc, char **argv)
 		fprintf(stderr, "%lld more\n", (long long)dropped);
 	print_unrecorded(answer);
 	if (r == GWCTL_OK)
-		printf("reloaded: config generation %lld, policy %lld with %lld rules\n",
+		printf("reloaded: config generation %lld, policy %lld with %lld rule%s\n",
 		    (long long)json_integer_value(json_object_get(answer, "generation")),
 		    (long long)json_integer_value(json_object_get(answer, "policy_generation")),
-		    (long long)json_integer_value(json_object_get(answer, "policy_rules")));
+		    (long long)json_integer_value(json_object_get(answer, "policy_rules")),
+		    json_integer_value(json_object_get(answer, "policy_rules")) == 1 ? "" : "s");
 	else if (!json_object_get(answer, "error"))
 		gwctl_error("refused as a whole; generation %lld goes on",
 		    (long long)json_integer_value(json_object_get(answer, "generation")));

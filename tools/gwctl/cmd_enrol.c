@@ -311,7 +311,7 @@ make_key(struct enrol *e, struct errs *errs)
 	e->pkey = pkey_new(e->alg);
 	pem = pkey_to_pem(e->pkey);
 	if (pkifile_replace(e->pending, 0600, pem, strlen(pem)) != 0) {
-		errs_add(errs, e->pending, 0, "cannot write: %s", strerror(errno));
+		errs_add(errs, e->pending, 0, "cannot write: %s; --out DIR is a directory that exists", strerror(errno));
 		pkey_free(e->pkey);
 		e->pkey = NULL;
 	}

@@ -46,18 +46,34 @@ cmd_pair_json_list(char *const *list, size_t n)
 	return a;
 }
 
+static void
+ca_json(void *ctx, const struct svid_cert *c)
+{
+	char hex[65] = "", until[32], *subject = gwctl_safe(c->subject);
+
+	esc_hex(hex, c->sha256, 32);
+	cmd_pki_time(until, c->not_after);
+	json_array_append_new(ctx, json_pack("{s:s, s:s, s:s}", "subject", subject, "not_after", until, "sha256", hex));
+	mem_free(subject);
+}
+
 /* What both "show" and "accept" say of a file. */
 json_t *
 cmd_pair_json(const struct pairfile *p)
 {
 	char created[32], expires[32], key[65] = "";
+	json_t *cas = json_array(), *o;
+	const char *why;
 
 	cmd_pki_time(created, p->created);
 	cmd_pki_time(expires, p->expires);
 	esc_hex(key, p->key, sizeof(p->key));
-	return json_pack("{s:s, s:o, s:o, s:s, s:s, s:s, s:s, s:b}", "domain", p->domain, "gateways", cmd_pair_json_list(p->gateways, p->ngateways),
+	svid_pem_each(p->bundle_pem, ca_json, cas, &why);
+	o = json_pack("{s:s, s:o, s:o, s:s, s:s, s:s, s:s, s:b}", "domain", p->domain, "gateways", cmd_pair_json_list(p->gateways, p->ngateways),
 	    "addresses", cmd_pair_json_list(p->addresses, p->naddresses), "created", created, "expires", expires, "key", key, "code", p->code,
 	    "expired", cmd_pki_now() >= p->expires);
+	json_object_set_new(o, "cas", cas);
+	return o;
 }
 
 void

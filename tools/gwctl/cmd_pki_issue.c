@@ -75,6 +75,19 @@ must_be_free(const char *path, struct errs *errs)
 	return -1;
 }
 
+/* Asked before something is issued that nobody would get. */
+static int
+must_be_writable(const char *path, struct errs *errs)
+{
+	char *dir = pkifile_dirname(path);
+	int rc = access(dir, W_OK | X_OK);
+
+	if (rc != 0)
+		errs_add(errs, dir, 0, "cannot write there: %s; --out PREFIX says where to", strerror(errno));
+	mem_free(dir);
+	return rc;
+}
+
 static int
 write_new(const char *path, mode_t mode, const char *text, struct errs *errs)
 {
@@ -131,7 +144,7 @@ issue_with(const struct gwctl *g, struct issue *o, struct ca *ca, struct errs *e
 	const char *why;
 	int rc = -1;
 
-	if (must_be_free(crt, errs) != 0 || (o->csr == NULL && must_be_free(key, errs) != 0))
+	if (must_be_writable(crt, errs) != 0 || must_be_free(crt, errs) != 0 || (o->csr == NULL && must_be_free(key, errs) != 0))
 		goto out;
 	if (o->csr && (csr = read_file(o->csr, false, errs)) == NULL)
 		goto out;
@@ -148,7 +161,9 @@ issue_with(const struct gwctl *g, struct issue *o, struct ca *ca, struct errs *e
 	rc = write_issued(o, &issued, crt, key, errs);
 	if (rc == 0)
 		report(g, "Issued", &o->r, &issued, crt, key);
-	else if (o->key_made)
+	else
+		errs_add(errs, NULL, 0, "serial %s is on the list all the same, but nobody has it", issued.serial);
+	if (rc != 0 && o->key_made)
 		unlink(key);
 out:
 	ca_issued_fini(&issued);

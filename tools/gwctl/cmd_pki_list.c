@@ -59,11 +59,20 @@ entry_json(const struct list *l, const struct ca_entry *e)
 	    "issuer", e->issuer, "ca", side_of(l, e), "how", e->how, "predecessor", e->predecessor, "dns", e->dns);
 }
 
+/* All are of one domain: what "gwctl pki" takes as a name says who it is. */
+static const char *
+name_of(const char *id)
+{
+	const char *path = strncmp(id, "spiffe://", 9) == 0 ? strchr(id + 9, '/') : NULL;
+
+	return path ? path + 1 : strncmp(id, "spiffe://", 9) == 0 ? id + 9 : id;
+}
+
 static void
 list_entry(void *ctx, const struct ca_entry *e)
 {
 	struct list *l = ctx;
-	char until[32], at[32], *state = NULL;
+	char until[32], at[32], *more = NULL;
 
 	if (!wanted(l, e))
 		return;
@@ -75,9 +84,16 @@ list_entry(void *ctx, const struct ca_entry *e)
 	cmd_pki_time(until, e->not_after);
 	cmd_pki_time(at, e->revoked_at);
 	if (e->reason)
-		state = mem_printf("revoked (%s, %s)", e->reason, at);
-	table_row(l->table, (const char *[]){ e->id, e->kind, state ? state : ca_state_text(e->state), until, e->serial, side_of(l, e) });
-	mem_free(state);
+		more = mem_printf("%s %s", at, e->reason);
+	table_cell(l->table, "%s", name_of(e->id));
+	table_cell(l->table, "%s", e->kind);
+	table_cell(l->table, "%s", ca_state_text(e->state));
+	table_cell(l->table, "%s", until);
+	table_cell(l->table, "%s", e->serial);
+	if (l->rotation.state)
+		table_cell(l->table, "%s", side_of(l, e) ? side_of(l, e) : "-");
+	table_cell(l->table, "%s", more ? more : e->dns);
+	mem_free(more);
 }
 
 static int
@@ -121,7 +137,8 @@ parse_list(struct gwctl *g, struct list *l, int argc, char **argv)
 int
 cmd_pki_list(struct gwctl *g, int argc, char **argv)
 {
-	static const char *const headings[] = { "ID", "KIND", "STATE", "NOT AFTER", "SERIAL", "CA" };
+	static const char *const headings[] = { "NAME", "KIND", "STATE", "NOT AFTER", "SERIAL", "" };
+	static const char *const headings_two[] = { "NAME", "KIND", "STATE", "NOT AFTER", "SERIAL", "CA", "" };
 	struct list l = { 0 };
 	int rc = parse_list(g, &l, argc, argv);
 	int64_t now = cmd_pki_now();
@@ -142,12 +159,14 @@ cmd_pki_list(struct gwctl *g, int argc, char **argv)
 	if (g->json)
 		l.array = json_array();
 	else
-		l.table = table_new(headings, NULL, l.rotation.state ? 6 : 5);
+		l.table = l.rotation.state ? table_new(headings_two, NULL, 7) : table_new(headings, NULL, 6);
 	if (ca_list(dir, now, list_entry, &l, &errs) == 0) {
 		if (g->json)
 			cmd_pki_json(json_incref(l.array));
-		else
+		else if (l.shown)
 			table_print(l.table, g->color);
+		else
+			puts("Nothing of that kind was issued.");
 		if (!g->json && l.rotation.state)
 			printf("\nThe CA is being replaced (%s): %zu certificate%s of the old one in force, %zu of them with a successor.\n",
 			    l.rotation.state == CA_ROTATION_BEGUN ? "begun" : "switched", l.rotation.live, l.rotation.live == 1 ? "" : "s", l.rotation.live_superseded);

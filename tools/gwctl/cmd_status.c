@@ -231,10 +231,12 @@ print_keys(const struct gwctl *g, const json_t *roles)
 		if (json_array_size(roles) > 1)
 			printf("instance %lld\n", number(r, "instance"));
 		json_array_foreach(json_object_get(r, "keys"), j, k) {
-			char *s = mem_printf("%s, %s, %lld signatures", text(k, "type"), !strcmp(text(k, "in"), "hsm") ? "in the HSM" : "in memory",
-			    number(k, "signatures"));
-			line(text(k, "option"), s);
-			mem_free(s);
+			char *option = gwctl_safe(text(k, "option")), *type = gwctl_safe(text(k, "type"));
+
+			printf("%-12s %s, %s, %lld signature%s\n", option, type, !strcmp(text(k, "in"), "hsm") ? "in the HSM" : "in memory",
+			    number(k, "signatures"), number(k, "signatures") == 1 ? "" : "s");
+			mem_free(option);
+			mem_free(type);
 		}
 		if (number(r, "rate_limited") || number(r, "abuse"))
 			printf("%-10s %lld signatures over limits.signatures_per_second = %lld; %lld abuses\n", "REFUSED", number(r, "rate_limited"),
@@ -377,12 +379,63 @@ print_failures(const json_t *peers)
 	}
 }
 
+/* Its largest unit alone: "3 min". */
+static const char *
+short_age(char out[32], double seconds)
+{
+	char *more = strchr(gwctl_age(out, seconds), ' ');
+
+	more = more ? strchr(more + 1, ' ') : NULL;
+	if (more)
+		*more = 0;
+	return out;
+}
+
+/* By what the links are kept: mostly one line. */
+static void
+print_tls(const json_t *peers)
+{
+	json_t *seen = json_object(), *p, *l, *n;
+	const char *key;
+	size_t i, k;
+
+	json_array_foreach(peers, i, p)
+		json_array_foreach(json_object_get(p, "links"), k, l) {
+			char *s = mem_printf("%s %s", text(l, "cipher"), text(l, "group")), *safe = gwctl_safe(s);
+
+			json_object_set_new(seen, safe, json_integer(json_integer_value(json_object_get(seen, safe)) + 1));
+			mem_free(safe);
+			mem_free(s);
+		}
+	if (json_object_size(seen))
+		putchar('\n');
+	json_object_foreach(seen, key, n)
+		printf("%s: %lld link%s\n", key, (long long)json_integer_value(n), json_integer_value(n) == 1 ? "" : "s");
+	json_decref(seen);
+}
+
+static void
+print_quarantined(const json_t *peers)
+{
+	json_t *p, *l;
+	size_t i, k;
+
+	json_array_foreach(peers, i, p)
+		json_array_foreach(json_object_get(p, "links"), k, l)
+			if (!strcmp(text(l, "state"), "quarantined")) {
+				char *name = gwctl_safe(text(p, "name"));
+
+				printf("\nQUARANTINED: %s. Nothing crosses until a revocation list of it is in force; its operator makes one with gwctl pki crl\n", name);
+				mem_free(name);
+				break;
+			}
+}
+
 int
 cmd_peers(struct gwctl *g, int argc, char **argv)
 {
-	static const char *const headings[] = { "PEER", "DOMAIN", "GATEWAY", "ADDRESS", "STATE", "DIALLED", "CARRIES", "WORKER", "UP", "RTT",
-		"RUNNING", "TLS" };
-	static const unsigned flags[] = { 0, 0, 0, 0, 0, 0, 0, TABLE_RIGHT, TABLE_RIGHT, TABLE_RIGHT, TABLE_RIGHT, 0 };
+	static const char *const headings[] = { "PEER", "GATEWAY", "ADDRESS", "STATE", "DIALLED", "RUNNING", "WORKER", "UP", "RTT" };
+	static const unsigned flags[] = { 0, 0, 0, 0, 0, TABLE_RIGHT, TABLE_RIGHT, TABLE_RIGHT, TABLE_RIGHT };
 	json_t *answer, *p, *l;
 	struct table *t;
 	char age[32];
@@ -395,37 +448,38 @@ cmd_peers(struct gwctl *g, int argc, char **argv)
 	if (g->json) {
 		request_print_json(answer);
 	} else if (r == GWCTL_OK) {
-		t = table_new(headings, flags, 12);
+		t = table_new(headings, flags, 9);
 		json_array_foreach(json_object_get(answer, "peers"), i, p) {
 			json_t *links = json_object_get(p, "links");
 
 			if (json_array_size(links) == 0)
-				table_row(t, (const char *[]){ text(p, "name"), text(p, "domain"), NULL, NULL,
-				    json_is_true(json_object_get(p, "severed")) ? "SEVERED" : "no link", NULL, NULL, NULL, NULL,
-				    NULL, NULL, NULL });
+				table_row(t, (const char *[]){ text(p, "name"), text(p, "domain"), NULL,
+				    json_is_true(json_object_get(p, "severed")) ? "SEVERED" : "no link", NULL, NULL, NULL, NULL, NULL });
 			json_array_foreach(links, k, l) {
 				table_cell(t, "%s", text(p, "name"));
-				table_cell(t, "%s", text(p, "domain"));
-				table_cell(t, "%s", text(l, "gateway"));
+				table_cell(t, "%s", strncmp(text(l, "gateway"), "spiffe://", 9) ? text(l, "gateway") : text(l, "gateway") + 9);
 				table_cell(t, "%s", text(l, "address"));
 				table_cell(t, "%s", text(l, "state"));
-				table_cell(t, "%s", !strcmp(text(l, "direction"), "dialled") ? "by us" : "by the peer");
-				table_cell(t, "%s", !strcmp(text(l, "role"), "client") ? "our calls" : "its calls");
+				table_cell(t, "%s", !strcmp(text(l, "direction"), "dialled") ? "by us" : "by it");
+				table_cell(t, "%lld %s", number(l, "streams"), !strcmp(text(l, "role"), "client") ? "ours" : "its");
 				table_cell(t, "%lld", number(l, "worker"));
-				table_cell(t, "%s", gwctl_age(age, (double)number(l, "age_s")));
+				table_cell(t, "%s", short_age(age, (double)number(l, "age_s")));
 				if (number(l, "rtt_ms"))
 					table_cell(t, "%lld ms", number(l, "rtt_ms"));
 				else
 					table_cell(t, "<1 ms");
-				table_cell(t, "%lld", number(l, "streams"));
-				table_cell(t, "%s %s", text(l, "cipher"), text(l, "group"));
 			}
 		}
-		table_print(t, g->color);
+		if (json_array_size(json_object_get(answer, "peers")))
+			table_print(t, g->color);
+		else
+			puts("No peers.");
 		table_free(t);
+		print_tls(json_object_get(answer, "peers"));
 		json_array_foreach(json_object_get(answer, "peers"), i, p)
 			if (json_is_true(json_object_get(p, "severed")))
 				print_severed(g, text(p, "name"));
+		print_quarantined(json_object_get(answer, "peers"));
 		print_failures(json_object_get(answer, "peers"));
 		print_not_answering(answer);
 	}
