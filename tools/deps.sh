@@ -25,7 +25,7 @@ packages() { # system set
 		${SAN:+libasan libubsan} ;;
 	rpm-demo) echo curl ;;
 	rpm-test) echo libcmocka-devel curl nginx openssl iproute nftables mandoc ShellCheck \
-		python3 python3-pytest python3-h2 python3-cryptography libfaketime ;;
+		python3 python3-pytest python3-h2 python3-cryptography libfaketime softhsm opensc 'pkcs11-provider|openssl-pkcs11' ;;
 	rpm-bench) echo curl openssl python3 haproxy nginx nginx-mod-stream nghttp2 ;;
 	rpm-fuzz) echo clang compiler-rt ;;
 	*) return 1 ;;
