@@ -62,6 +62,7 @@ struct gate {
 		struct loop_task slice;
 		unsigned cursor;
 		bool running, again, urgent, vouch; /* again: each is to be judged anew; urgent: those first that have exchanges */
+		bool anew, hurried;     /* anew: trust changed since this pass began; hurried: the others had to wait for that once already */
 		struct caller **marked; /* references: what depends on them ends or is rebound when the round is over */
 		size_t nmarked, cap;
 	} trust;

@@ -203,6 +203,22 @@ static void look_at_caller(void *ctx, struct caller *c)
 
 static void on_timer(void *ctx);
 
+/* All were looked at, or all with exchanges. True: once more. */
+static bool pass_over(struct gate *g)
+{
+	bool anew = g->trust.anew;
+
+	if (g->trust.urgent && !(anew && !g->trust.hurried)) {
+		g->trust.urgent = false; /* now the others */
+		return true;
+	}
+	g->trust.hurried = g->trust.urgent;
+	g->trust.anew = false;
+	g->trust.again |= anew;
+	g->trust.urgent = anew;
+	return anew;
+}
+
 static void on_slice(void *ctx)
 {
 	struct gate *g = ctx;
@@ -210,13 +226,12 @@ static void on_slice(void *ctx)
 	caller_table_visit(g->callers, &g->trust.cursor, g->trust.again ? SLICE : SLICE_QUIET, look_at_caller, g);
 	if (!g->trust.cursor)
 		act(g);
-	if (g->trust.cursor || g->trust.urgent) {
-		g->trust.urgent = g->trust.urgent && g->trust.cursor;
-		loop_next(g->loop, &g->trust.slice);
+	if (!g->trust.cursor && !pass_over(g)) {
+		g->trust.running = g->trust.again = false;
+		timer_set(g->loop, &g->trust.timer, LINK_TICK_MS, on_timer, g);
 		return;
 	}
-	g->trust.running = g->trust.again = false;
-	timer_set(g->loop, &g->trust.timer, LINK_TICK_MS, on_timer, g);
+	loop_next(g->loop, &g->trust.slice);
 }
 
 static void begin(struct gate *g)
@@ -243,12 +258,17 @@ void gate_watch(struct gate *g)
 
 void gate_judge_callers(struct gate *g)
 {
-	g->trust.again = g->trust.urgent = true;
-	/* From the start: those that were looked at before are to be looked at again. */
-	if (g->trust.running)
-		g->trust.cursor = 0;
-	else
+	g->trust.again = true;
+	if (!g->trust.running) {
+		g->trust.urgent = true;
 		begin(g);
+	} else if (!g->trust.urgent && !g->trust.hurried) {
+		g->trust.urgent = g->trust.hurried = true;
+		g->trust.cursor = 0;
+	} else {
+		/* Those that were looked at before are looked at again, but first this pass ends: else somebody whose lists change all the time kept it from that. */
+		g->trust.anew = true;
+	}
 }
 
 /* ---- links ---- */

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -591,6 +592,41 @@ static void test_revoked(void **state)
 	caller_unref(bed.gate.callers, c);
 }
 
+/* Trust that changes in each turn keeps nobody from being found. */
+static void test_trust_changes_all_the_time(void **state)
+{
+	struct caller *idle[200], *c[4];
+	struct gate *g = &bed.gate;
+	char id[64];
+	int n = 0;
+
+	(void)state;
+	for (int i = 0; i < 200; i++) {
+		snprintf(id, sizeof(id), "spiffe://hud.example/idle/%d", i);
+		idle[i] = bed_caller(id, 60);
+	}
+	for (int i = 0; i < 4; i++) {
+		c[i] = bed_caller(BED_APP, 60 + i);
+		ask_as(c[i], "web", false);
+		caller_judged(g->callers, c[i], "revoked", c[i]->not_after);
+	}
+	gate_judge_callers(g);
+	for (; g->active && n < 200; n++) {
+		gate_judge_callers(g);
+		g->trust.slice.fn(g->trust.slice.ctx);
+	}
+	assert_int_equal(g->active, 0);
+	while (g->trust.running && n++ < 300)
+		g->trust.slice.fn(g->trust.slice.ctx);
+	timer_cancel(&g->trust.timer);
+	assert_false(g->trust.running);
+	for (int i = 0; i < 4; i++)
+		caller_unref(g->callers, c[i]);
+	for (int i = 0; i < 200; i++)
+		caller_unref(g->callers, idle[i]);
+	(void)bed_book();
+}
+
 /* The far gateway looked first: its reset is taken for what it is. */
 static void test_far_end_cuts_first(void **state)
 {
@@ -673,7 +709,7 @@ int main(void)
 		T(test_no_room_in_the_book), T(test_unsent_goes_again), T(test_sent_never_goes_again), T(test_kept_goes_again), T(test_unknown_slot), T(test_parked),
 		T(test_parked_too_long), T(test_parked_again), T(test_caller_goes), T(test_service_goes), T(test_interim_flood),
 		T(test_answered_early), T(test_response_time), T(test_long_upload), T(test_tunnel), T(test_tunnel_ends), T(test_tunnel_parked),
-		T(test_policy_changes), T(test_expired), T(test_expires_while_running), T(test_rebound), T(test_revoked), T(test_far_end_cuts_first),
+		T(test_policy_changes), T(test_expired), T(test_expires_while_running), T(test_rebound), T(test_revoked), T(test_trust_changes_all_the_time), T(test_far_end_cuts_first),
 		T(test_severed), T(test_cut), T(test_cancels),
 	};
 
