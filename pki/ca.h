@@ -20,6 +20,7 @@
 #define CA_ISSUING_S (INT64_C(1095) * 86400)
 #define CA_GATEWAY_S (INT64_C(90) * 86400)
 #define CA_WORKLOAD_S INT64_C(86400)
+#define CA_BACKDATE_S 300      /* leaves and CRLs begin so long before they are made: a peer's clock may be behind ours */
 #define CA_CRL_S (INT64_C(7) * 86400)
 #define CA_DNS_MAX 64          /* DNS names of one certificate */
 #define CA_LOCK_MS 10000       /* how long to wait for another gwctl */

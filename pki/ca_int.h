@@ -12,7 +12,6 @@
 
 #define CA_PEM_MAX (1 << 20)
 #define CA_BACKDATE_CA_S 86400    /* a peer's clock may be behind ours */
-#define CA_BACKDATE_S 300         /* the same, of leaves and CRLs */
 
 /* One CA of the store: a root and the issuing CA below it. */
 struct ca_gen {

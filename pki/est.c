@@ -23,6 +23,7 @@
 #include "pki/store.h"
 #include "pki/token.h"
 
+#define YOUNG 20       /* a certificate is so before that part of its life is over */
 #define LIVE_MAX 100 /* certificates of one id: who renews and renews fills the books with them */
 #define RENEWAL_CONTEXT "sallyport renewal 1" /* with its zero octet */
 
@@ -49,6 +50,7 @@ struct job {
 	size_t ndns;
 	char *names;
 	char predecessor[CA_SERIAL_MAX + 1];
+	char before[CA_SERIAL_MAX + 1];     /* what the certificate was a renewal of, if that was a moment ago */
 };
 
 /* ---- opening ------------------------------------------------------------------------------------------ */
@@ -463,6 +465,9 @@ look_up(struct job *j, const struct svid_info *info, int64_t *not_after)
 	j->kind = mem_strdup(entry.kind);
 	j->names = mem_strdup(entry.dns);
 	snprintf(j->predecessor, sizeof(j->predecessor), "%s", entry.serial);
+	if (entry.predecessor && !strcmp(entry.how ? entry.how : "", "renewal") &&
+	    j->r->now - entry.not_before - CA_BACKDATE_S < (entry.not_after - entry.not_before - CA_BACKDATE_S) / YOUNG)
+		snprintf(j->before, sizeof(j->before), "%s", entry.predecessor);
 	*not_after = entry.not_after;
 	j->dns = mem_array(CA_DNS_MAX, sizeof(*j->dns));
 	for (char *name = strtok_r(j->names, ",", &save); name && j->ndns < CA_DNS_MAX; name = strtok_r(NULL, ",", &save))
@@ -550,6 +555,22 @@ successor(struct job *j, int64_t not_after)
 	return 1;
 }
 
+/*
+ * Renewed a moment ago, and for the same key again: it is good still. So whoever saw a request for the same key cannot make a chain of certificates of it, until
+ * there are as many as an id may have.
+ */
+static bool
+is_young(struct job *j)
+{
+	struct ca_entry entry;
+	bool damaged;
+
+	if (!j->before[0] || memcmp(j->spki, j->old_spki, sizeof(j->spki)) || ca_find(j->e->ca, j->before, j->r->now, &entry) < 0)
+		return false;
+	j->token = token_by_renewal(&j->e->store, j->before, entry.not_after, &damaged);
+	return j->token && j->token->used && !strcmp(j->token->serial, j->predecessor) && !memcmp(j->token->spki, j->spki, sizeof(j->spki));
+}
+
 static int
 renew(struct job *j)
 {
@@ -578,6 +599,8 @@ renew(struct job *j)
 	}
 	if (names_among(j, j->dns, j->ndns) < 0)
 		return -1;
+	if (is_young(j))
+		return repeat(j);
 	r = successor(j, not_after);
 	if (r <= 0)
 		return r;

@@ -730,20 +730,55 @@ static void
 test_renew_without_end(void **state)
 {
 	struct held *h = enrolled("permit-svc", NULL, a), *next;
-	int n = 1;
+	EVP_PKEY *old = estbed_key("P-256"), *new;
+	int n = 2;
 
 	(void)state;
+	renew(&(struct estbed_csr){ .key = old, .old = a }, h);
+	assert_answer(EST_OK, "renewed");
 	for (;; n++) {
-		renew(&(struct estbed_csr){ .key = a }, h);
-		if (out.status != EST_OK)
-			break;
 		next = hold();
 		mem_free(h);
 		h = next;
+		new = estbed_key("P-256");
+		renew(&(struct estbed_csr){ .key = new, .old = old }, h);
+		EVP_PKEY_free(old);
+		old = new;
+		if (out.status != EST_OK)
+			break;
 	}
 	assert_answer(EST_FORBIDDEN, "too-many");
 	assert_int_equal(n, 100);
+	EVP_PKEY_free(old);
 	mem_free(h);
+}
+
+/* A request for the same key that somebody saw, sent with each certificate that comes of it: one comes of it, until its life has begun to go. */
+static void
+test_same_key_over_and_over(void **state)
+{
+	struct held *h = enrolled("permit-svc", NULL, a), *h2, *h3;
+
+	(void)state;
+	renew(&(struct estbed_csr){ .key = a }, h);
+	assert_answer(EST_OK, "renewed");
+	h2 = hold();
+	for (int i = 0; i < 3; i++) {
+		renew(&(struct estbed_csr){ .key = a }, h2);
+		assert_answer(EST_OK, "repeated");
+		assert_string_equal(out.serial, h2->serial);
+	}
+	/* For another key it is renewed at once, and so it is later for the same. */
+	now += 600;
+	renew(&(struct estbed_csr){ .key = a }, h2);
+	assert_answer(EST_OK, "renewed");
+	h3 = hold();
+	assert_string_not_equal(h2->serial, h3->serial);
+	renew(&(struct estbed_csr){ .key = b, .old = a }, h3);
+	assert_answer(EST_OK, "renewed");
+	mem_free(h);
+	mem_free(h2);
+	mem_free(h3);
 }
 
 /* ---- crashes and rivals ------------------------------------------------------------------------------------ */
@@ -1060,7 +1095,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		WITH(test_token), WITH(test_proof), WITH(test_refused), WITH(test_no_gateway), WITH(test_bounds), WITH(test_renew_same_key),
 		WITH(test_renew_new_key), WITH(test_no_proof), WITH(test_renew_refused), WITH(test_successor_revoked), WITH(test_renewal_damaged), WITH(test_unknown),
-		WITH(test_gateway), WITH(test_renewed_by_operator), WITH(test_rotation), WITH(test_renew_without_end), WITH(test_crash), WITH(test_rivals), WITH(test_cacerts), WITH(test_encrypted),
+		WITH(test_gateway), WITH(test_renewed_by_operator), WITH(test_rotation), WITH(test_renew_without_end), WITH(test_same_key_over_and_over), WITH(test_crash), WITH(test_rivals), WITH(test_cacerts), WITH(test_encrypted),
 		WITH(test_unavailable), WITH(test_files), WITH(test_pkcs7),
 	};
 
