@@ -34,7 +34,6 @@ struct exchange {
 	bool in_ended, out_ended, head_sent, body_sent, in_paused, out_paused;
 	bool far_id_known;
 	bool rebound;                  /* the caller's certificate is another than at its start */
-	bool vouched;                  /* the far gateway was told the one that follows the caller's */
 	struct uuid far_id;            /* a sidecar's: the id that its gateway gave the exchange */
 	char far_error[32];            /* what the far gateway said of its refusal */
 	uint32_t far_error_len;

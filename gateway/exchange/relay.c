@@ -302,10 +302,12 @@ static void out_head(void *ctx, const struct leg_head *h)
 		if (token && h->status == LINK_STATUS_SLOT && len == 12 && memcmp(token, "unknown-slot", 12) == 0) {
 			link_forget_slot(x->out, x->caller);
 			relay_drop_out(x, LEG_CANCEL);
-			if (x->body_sent || x->attempt >= EXCHANGE_MAX_ATTEMPTS)
+			if (x->body_sent || x->attempt >= EXCHANGE_MAX_ATTEMPTS) {
 				relay_fail(x, 503, "unknown-slot");
-			else
-				try_again(x, LINK_STATUS_SLOT, "unknown-slot");
+				return;
+			}
+			x->link = NULL; /* it did nothing wrong, and may be the only one */
+			try_again(x, LINK_STATUS_SLOT, "unknown-slot");
 			return;
 		}
 		if (!token) {

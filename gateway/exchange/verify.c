@@ -74,9 +74,10 @@ static void end_exchange(struct exchange *x, unsigned status, const char *reason
 /* ---- the exchanges of callers that were marked ---- */
 
 /* The far gateway has only the old chain, which ends there as it does here. */
-static bool vouch(struct exchange *x, struct caller *newer)
+static void vouch(struct exchange *x, struct caller *newer)
 {
-	return x->peer >= 0 && x->out && !x->g->config->peers[x->peer].uplink && link_vouch(x->out, newer);
+	if (x->peer >= 0 && x->out && !x->g->config->peers[x->peer].uplink)
+		link_vouch(x->out, newer); /* again if it was not taken: what the far end trusts, and its clock, may differ from ours for a while */
 }
 
 static void look_at_exchange(struct exchange *x)
@@ -85,9 +86,7 @@ static void look_at_exchange(struct exchange *x)
 
 	if (x->caller->rebind && x->caller->newer && !x->caller->newer->server) {
 		rebind(x);
-		if (!x->vouched)
-			vouch(x, x->caller);
-		x->vouched = false;
+		vouch(x, x->caller);
 	}
 	if (x->caller->cut) {
 		end_exchange(x, 403, x->caller->cut);
@@ -98,8 +97,8 @@ static void look_at_exchange(struct exchange *x)
 		end_exchange(x, 403, client->caller->cut);
 		return;
 	}
-	if (x->g->trust.vouch && !x->vouched && x->caller->newer && !x->caller->newer->server)
-		x->vouched = vouch(x, x->caller->newer);
+	if (x->g->trust.vouch && x->caller->newer && !x->caller->newer->server)
+		vouch(x, x->caller->newer);
 }
 
 static void look_at_connections(struct caller *c)
