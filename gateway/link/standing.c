@@ -288,16 +288,22 @@ static void on_renew(void *ctx)
 	}
 }
 
-/* Where we dial, it is for us to make a link anew whose far end's certificate is about to end: the new one may show its successor. */
+/*
+ * Where we dial, it is for us to make a link anew whose far end's certificate is about to end: the new one may show its successor. If it does not, the far
+ * end is late, and is asked once more whenever half of the time that was left has passed.
+ */
 static void renew_before_end(struct link *l)
 {
 	const struct link_set *s = l->peer->set;
-	int64_t now = (int64_t)(loop_wall_us(s->env.loop) / 1000000), since;
+	int64_t left, step;
 
 	if (!l->dialler || l->aged || l->state != L_READY || !l->far)
 		return;
-	since = now - (l->far->not_after - link_notice_s(l->far));
-	if (since < 0 || loop_now(s->env.loop) - l->ready_ms < (uint64_t)since * 1000 + 1000)
+	left = l->far->not_after - (int64_t)(loop_wall_us(s->env.loop) / 1000000);
+	step = link_notice_s(l->far);
+	while (!l->far->newer && step / 2 >= left && step > 1)
+		step /= 2;
+	if (left > step || loop_now(s->env.loop) - l->ready_ms < (uint64_t)(step - left) * 1000 + 1000)
 		return;
 	l->aged = true;
 	l->leaves = "far-certificate-ends";

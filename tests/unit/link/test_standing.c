@@ -587,6 +587,34 @@ static void test_link_outlives_its_certificate(void **state)
 	assert_string_equal(closed, "1 certificate-expired;2 certificate-expired;3 certificate-expired;");
 }
 
+/* The far end renews late: each new link shows the old certificate still, until the last does not. */
+static void test_far_end_is_late(void **state)
+{
+	struct caller *n;
+
+	(void)state;
+	link_up(leaf(FAR, &irs_ca, 100, 7, NULL), true); /* of 200 s: from 20 s before its end on */
+	wait_s(81);
+	for (int left = 19; left > 1; left--) {
+		struct link *l = &links[nlinks - 1];
+
+		link_set_tick(&set);
+		if (l->aged)
+			link_up(leaf(FAR, &irs_ca, 100, 7, NULL), true);
+		wait_s(1);
+	}
+	assert_in_range(nlinks, 4, 6);
+	link_up(leaf(FAR, &irs_ca, 500, 8, NULL), true);
+	n = links[nlinks - 1].far;
+	link_set_tick(&set);
+	dials = 0;
+	wait_s(5);
+	link_set_tick(&set);
+	assert_int_equal(dials, 0);
+	assert_string_equal(closed, "");
+	assert_ptr_equal(links[0].far, n);
+}
+
 /* Our own certificate: all links that we dialled are begun anew, a few at a time; those that come up meanwhile have it. */
 static void test_made_anew(void **state)
 {
@@ -622,7 +650,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_bundle_changes), T(test_revoked), T(test_expiry), T(test_barred), T(test_successor), T(test_siblings_are_asked), T(test_asking_is_bounded),
-		T(test_chains_of_siblings), T(test_links_are_cut), T(test_link_outlives_its_certificate), T(test_made_anew),
+		T(test_chains_of_siblings), T(test_links_are_cut), T(test_link_outlives_its_certificate), T(test_far_end_is_late), T(test_made_anew),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
