@@ -514,6 +514,8 @@ compiled(struct master *m)
 	} else if (m->current->config->hsm.module) {
 		setup_send_keys(m, m->current->keys, m->current->config); /* a PIN may have been corrected */
 	}
+	if (m->current->ca && m->current->config->ca.passphrase_file)
+		setup_send_passphrase(m, m->current->ca, m->current->config); /* so may the passphrase */
 	trust_loaded(m);
 	take_policy(m);
 	children_broadcast(m, ROLE_WORKER, ROLE_MSG_POLICY, 0, NULL, 0, &m->policy_fd, 1);

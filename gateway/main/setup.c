@@ -236,6 +236,14 @@ send_passphrase(struct parcel *p, const char *path)
 }
 
 void
+setup_send_passphrase(struct master *m, struct child *c, const struct config *config)
+{
+	struct parcel p = { .m = m, .to = c };
+
+	send_passphrase(&p, config->ca.passphrase_file);
+}
+
+void
 setup_child(struct master *m, struct child *c)
 {
 	const struct generation *g = setup_generation(m, c);
@@ -322,6 +330,8 @@ setup_check_store(const struct config *c, struct errs *errs)
 	if (geteuid() == 0 && privs_lookup(c->user_prefix, ROLE_CA, &uid, &gid, why, sizeof(why)) == 0 && not_owned(c->ca.store, uid, &st, path))
 		errs_warn(errs, c->file, 0, "\"%s\" belongs to uid %u, and the ca role (uid %u) can issue nothing; give it all:  chown -R %u %s", path,
 		    (unsigned)st.st_uid, (unsigned)uid, (unsigned)uid, c->ca.store);
+	if (c->ca.passphrase_file && stat(c->ca.passphrase_file, &st) == 0 && st.st_mode & (S_IRWXG | S_IRWXO))
+		errs_warn(errs, c->file, 0, "\"%s\": others may read this passphrase; \"chmod 600\" it", c->ca.passphrase_file);
 	snprintf(path, sizeof(path), "%s/ca/root.key", c->ca.store);
 	if (access(path, F_OK) == 0)
 		errs_warn(errs, c->file, 0, "\"%s\": the root's key is where the ca role is, which needs it for nothing; move it to a safe place", path);

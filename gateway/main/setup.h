@@ -23,6 +23,8 @@ void setup_send_new_key(struct master *m, struct child *c, unsigned number);
 void setup_new_config(struct master *m, struct child *c, int config_fd);
 /* What the keys role's helper is given: mem_free(). NULL: there is no HSM. */
 char *setup_hsm(const struct config *c);
+/* A ca role that runs gets the passphrase that is in its file now. */
+void setup_send_passphrase(struct master *m, struct child *c, const struct config *config);
 /* The ca role's directory, or -1 (the role then says so to whoever asks). */
 int setup_open_store(const struct config *c);
 /* Warnings of a CA's directory that the ca role will not be able to use, or that holds more than it needs. */

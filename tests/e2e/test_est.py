@@ -488,6 +488,39 @@ def test_whose_directory(site):
         os.chown(index, CA_UID, CA_UID)
 
 
+def test_a_passphrase_is_corrected(site):
+    """A CA whose key cannot be opened is told of by name; a reload takes the right passphrase, without a new process."""
+    key, secret, plain = site.hud.folder + "/ca/issuing.key", site.folder + "/passphrase", dict(site.g.config["ca"])
+    clear = open(key, "rb").read()
+    locked = subprocess.run(["openssl", "pkcs8", "-topk8", "-v2", "aes-256-cbc", "-passout", "pass:correct horse"], input=clear, check=True,
+                            capture_output=True).stdout
+
+    def put(path, data):
+        with open(path, "wb") as f:
+            f.write(data)
+        os.chmod(path, 0o600)
+
+    try:
+        put(key, locked)
+        put(secret, b"wrong horse\n")
+        site.g.write(ca=dict(plain, passphrase_file=secret))
+        site.g.reload()
+        assert site.curl("cacerts")[0] == 503
+        wait("the reason", lambda: "passphrase" in site.g.status()["ca"]["why"], 5)
+        assert b"CANNOT BE USED" in site.g.ctl("status").stdout
+        wait("one ca role", lambda: len(site.g.role("ca")) == 1, 40)
+        pids = site.g.role("ca")
+        put(secret, b"correct horse\n")
+        site.g.reload()
+        wait("the CA", lambda: site.curl("cacerts")[0] == 200, 10)
+        assert site.g.role("ca") == pids
+    finally:
+        put(key, clear)
+        site.g.write(ca=plain)
+        site.g.reload()
+    assert site.curl("cacerts")[0] == 200
+
+
 def test_status(site):
     st = site.g.status()
     assert any(r["role"] == "ca" for r in st["roles"])

@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "gateway/base/esc.h"
@@ -321,6 +322,7 @@ cmd_pki_show(struct gwctl *g, int argc, char **argv)
 {
 	static const struct option options[] = { { "dir", required_argument, NULL, 'd' }, { "json", no_argument, NULL, 'j' }, { 0 } };
 	const char *dir_option = NULL, *what;
+	struct stat st;
 	char *dir;
 	int c;
 
@@ -336,7 +338,7 @@ cmd_pki_show(struct gwctl *g, int argc, char **argv)
 	what = argv[optind];
 	dir = cmd_pki_dir(g, dir_option);
 	/* A path, or nothing that the books could know. */
-	c = access(what, F_OK) == 0 || strchr(what, '.') || access(dir, F_OK) != 0;
+	c = (stat(what, &st) == 0 && !S_ISDIR(st.st_mode)) || strchr(what, '.') || access(dir, F_OK) != 0;
 	mem_free(dir);
 	return c && strncmp(what, "spiffe://", 9) != 0 ? show_file(g, what) : show_books(g, dir_option, what);
 }

@@ -166,6 +166,7 @@ static void
 print_enrolment(const struct gwctl *g, const json_t *answer)
 {
 	long long connections = 0, requests = 0, refused = 0, forwarded = 0;
+	const json_t *ca = json_object_get(answer, "ca");
 	bool serves = false, titled = false;
 	json_t *w, *k;
 	size_t i, j;
@@ -193,6 +194,15 @@ print_enrolment(const struct gwctl *g, const json_t *answer)
 		return;
 	title(g, "Enrolment");
 	printf("%-12s%lld requests, %lld refused, %lld connections passed on, %lld open\n", "service", requests, refused, forwarded, connections);
+	if (json_is_true(json_object_get(ca, "available"))) {
+		printf("%-12s%lld issued, %lld renewed, %lld refused; %lld token%s out\n", "CA", number(ca, "issued"), number(ca, "renewed"),
+		    number(ca, "refused"), number(ca, "tokens"), number(ca, "tokens") == 1 ? "" : "s");
+	} else if (ca) {
+		char *why = gwctl_safe(text(ca, "why"));
+
+		printf("%-12sCANNOT BE USED: %s\n", "CA", why);
+		mem_free(why);
+	}
 }
 
 /* What the module of an HSM may use is no secret of the configuration's. */
