@@ -23,6 +23,8 @@
 #define BUSY_MS 1000        /* the far end had another request of ours to answer */
 #define TALK_MS 60000
 #define UNWANTED_MS 2000    /* after content that told us nothing, more of it is not read for so long */
+#define NEWER_MS 1000       /* in such a time so many newer lists of one peer are read: each has all callers judged again */
+#define NEWER_MAX 3
 #define ALERT_MS 60000      /* refused lists of one peer, in the journal */
 #define TALKS_MAX 16        /* of all peers, under way towards us */
 #define HEX_LEN 64
@@ -300,15 +302,28 @@ static void answer(struct crl_talk *t)
 		talk_free(t, false);
 }
 
+static void count_newer(struct link_peer *p, uint64_t now)
+{
+	if (now - p->crl_newer_ms >= NEWER_MS) {
+		p->crl_newer_ms = now;
+		p->crl_newer = 0;
+	}
+	if (++p->crl_newer >= NEWER_MAX)
+		p->crl_deaf_ms = p->crl_newer_ms + NEWER_MS;
+}
+
 /* Their lists are here. */
 static void on_request_end(struct crl_talk *t)
 {
 	struct link_peer *p = t->peer;
+	uint64_t now = loop_now(p->set->env.loop);
 	struct buf in = t->in;
 
 	buf_init(&t->in, 0);
 	if (in.len && take(p, t->link->gateway, buf_cstr(&in), in.len) <= 0)
-		p->crl_deaf_ms = loop_now(p->set->env.loop) + UNWANTED_MS;
+		p->crl_deaf_ms = now + UNWANTED_MS;
+	else if (in.len)
+		count_newer(p, now);
 	buf_fini(&in);
 	/* What was revoked may have been this very link's certificate. */
 	if (p->crl_answer == t)

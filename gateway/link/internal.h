@@ -62,7 +62,8 @@ struct link_peer {
 	bool crl_missing;         /* quarantined as a whole */
 	bool crl_stale;           /* one of its lists, of those that are required */
 	bool crl_hungry;          /* a list of it would be of use */
-	uint64_t crl_deaf_ms, crl_alert_ms;
+	uint64_t crl_deaf_ms, crl_alert_ms, crl_newer_ms;
+	unsigned crl_newer;       /* lists that told us something, since crl_newer_ms */
 	uint32_t crl_suppressed;
 	struct {                  /* why the last link failed that came up no more; at_ms 0: none since one was ready */
 		uint64_t at_ms;

@@ -682,6 +682,25 @@ static void rogue(void **state)
 		mem_free(own[i]);
 }
 
+/* Lists that are newer each time: a few at once, then no faster than a second allows; the last of them arrives all the same. */
+static void flood(void **state)
+{
+	(void)state;
+	publish(A, 1, 0);
+	link_crls_changed(&sets[A]);
+	link_up(0);
+	run(5000);
+	took[B] = 0;
+	for (int i = 0; i < 30; i++) {
+		publish(A, 2 + i, 12);
+		link_crls_changed(&sets[A]);
+		run(100);
+	}
+	assert_in_range(took[B], 3, 9);
+	run(2500);
+	assert_true(knows(B));
+}
+
 static void malformed_fields(void **state)
 {
 	static const char *const bad[] = { "", "x", "--", "0123", "zz23456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0" };
@@ -844,7 +863,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(both_ways), T(none_at_all), T(quarantine), T(late_link), T(rogue), T(malformed_fields), T(too_large), T(one_at_a_time), T(link_lost), T(new_bundle),
+		T(both_ways), T(none_at_all), T(quarantine), T(late_link), T(rogue), T(flood), T(malformed_fields), T(too_large), T(one_at_a_time), T(link_lost), T(new_bundle),
 	};
 
 	return cmocka_run_group_tests_name("link/crl", tests, NULL, NULL);
