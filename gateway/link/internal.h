@@ -30,7 +30,7 @@
 
 /* Links of one peer that drain while this process lives; the oldest goes beyond that. */
 #define LINK_MAX_DRAINING 256
-#define LINK_RECENT 1024
+#define LINK_RECENT 512
 
 enum link_state { L_DIALLING, L_HELLO, L_READY, L_DRAINING, L_GONE };
 
@@ -135,8 +135,9 @@ struct link_set {
 	bool renewing;
 	uint32_t *cas_since;      /* by bundle: caller_table_trust() since when its CAs are what they are */
 	bool *stale;              /* by bundle: no CRL in force where one is required, when last looked at */
-	struct caller *recent[LINK_RECENT]; /* references to those that were seen last: a sibling may ask for them */
-	unsigned next_recent, asked;
+	/* References to those that were seen last: a sibling may ask for them. Ours, and peers', who name theirs at will and must not push out ours. */
+	struct caller *recent[2][LINK_RECENT];
+	unsigned next_recent[2], asked;
 	uint64_t asked_second;
 	/* crl.c's */
 	struct loop_timer crl_tick;

@@ -87,7 +87,8 @@ struct caller *link_successor(struct link_set *s, struct caller *c, bool server_
 
 void link_remember(struct link_set *s, struct caller *c)
 {
-	struct caller **at = &s->recent[s->next_recent++ % LINK_RECENT], *old = *at;
+	bool theirs = c->peer >= 0;
+	struct caller **at = &s->recent[theirs][s->next_recent[theirs]++ % LINK_RECENT], *old = *at;
 
 	*at = caller_ref(c);
 	caller_unref(s->env.callers, old);
@@ -380,9 +381,11 @@ void standing_init(struct link_set *s)
 void standing_fini(struct link_set *s)
 {
 	timer_cancel(&s->renew);
-	for (unsigned i = 0; i < LINK_RECENT; i++) {
-		caller_unref(s->env.callers, s->recent[i]);
-		s->recent[i] = NULL;
+	for (unsigned i = 0; i < 2 * LINK_RECENT; i++) {
+		struct caller **at = &s->recent[i / LINK_RECENT][i % LINK_RECENT];
+
+		caller_unref(s->env.callers, *at);
+		*at = NULL;
 	}
 	mem_free(s->cas_since);
 	mem_free(s->stale);

@@ -513,6 +513,29 @@ static void test_chains_of_siblings(void **state)
 	}
 }
 
+/* However many of its callers a peer names, ours are remembered. */
+static void test_peers_push_out_nobody_of_ours(void **state)
+{
+	static uint8_t mem[SVID_MAX_BYTES];
+	struct svid_der out[SVID_MAX_CHAIN];
+	struct caller *c = seen_once(APP, &ca, 500, 9, -1);
+
+	(void)state;
+	link_remember(&set, c);
+	drop(c);
+	for (unsigned i = 0; i < 5000; i++) {
+		struct svid_info info = { .serial = "1", .not_after = zoo_now + 100 };
+		struct svid_der d = { (const uint8_t *)&i, sizeof(i) };
+
+		snprintf(info.id, sizeof(info.id), "spiffe://irs.example/app/%u", i);
+		c = caller_get_mtls(set.env.callers, &info, &d, 1, 0);
+		link_remember(&set, c);
+		drop(c);
+	}
+	assert_true(caller_table_count(set.env.callers) <= 1024);
+	assert_int_equal(link_find_chain(&set, APP, strlen(APP), mem, out), 1);
+}
+
 /* ---- links ---- */
 
 static void test_links_are_cut(void **state)
@@ -650,7 +673,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_bundle_changes), T(test_revoked), T(test_expiry), T(test_barred), T(test_successor), T(test_siblings_are_asked), T(test_asking_is_bounded),
-		T(test_chains_of_siblings), T(test_links_are_cut), T(test_link_outlives_its_certificate), T(test_far_end_is_late), T(test_made_anew),
+		T(test_chains_of_siblings), T(test_peers_push_out_nobody_of_ours), T(test_links_are_cut), T(test_link_outlives_its_certificate), T(test_far_end_is_late), T(test_made_anew),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
