@@ -22,7 +22,6 @@
 static struct {
 	char *module;
 	OSSL_PROVIDER *provider;  /* one of the two */
-	bool pin_given;
 #ifndef OPENSSL_NO_ENGINE
 	ENGINE *engine;
 	bool engine_on;           /* it has started */
@@ -60,25 +59,30 @@ provider_on(void)
 	return t.provider != NULL;
 }
 
+struct pin {
+	const char *text;    /* NULL: none is given */
+	bool asked;
+};
+
 static int
 give_pin(char *out, int size, int writing, void *arg)
 {
-	size_t n = arg ? strlen(arg) : 0;
+	struct pin *pin = arg;
+	size_t n = pin->text ? strlen(pin->text) : 0;
 
 	(void)writing;
+	pin->asked = true;
 	if (n == 0 || n > (size_t)size)
 		return -1;
-	memcpy(out, arg, n);
-	t.pin_given = true;
+	memcpy(out, pin->text, n);
 	return (int)n;
 }
 
 static EVP_PKEY *
-provider_key(const char *uri, const char *pin)
+provider_find(const char *uri, struct pin *pin)
 {
-	char *arg = (char *)(uintptr_t)pin;
 	UI_METHOD *ui = UI_UTIL_wrap_read_pem_callback(give_pin, 0);
-	OSSL_STORE_CTX *store = ui ? OSSL_STORE_open(uri, ui, arg, NULL, NULL) : NULL;
+	OSSL_STORE_CTX *store = ui ? OSSL_STORE_open(uri, ui, pin, NULL, NULL) : NULL;
 	EVP_PKEY *key = NULL;
 
 	if (store)
@@ -94,6 +98,23 @@ provider_key(const char *uri, const char *pin)
 	}
 	OSSL_STORE_close(store);
 	UI_destroy_method(ui);
+	return key;
+}
+
+/*
+ * A token that does not take the PIN looks like one without the key: OSSL_STORE_open drops the reason. So it is looked once more, with no PIN to
+ * give: who is logged in is not asked for one.
+ */
+static EVP_PKEY *
+provider_key(const char *uri, const char *pin, bool *bad_pin)
+{
+	struct pin given = { .text = pin }, none = { .text = NULL };
+	EVP_PKEY *key = provider_find(uri, &given);
+
+	if (!key && pin && given.asked) {
+		EVP_PKEY_free(provider_find(uri, &none));
+		*bad_pin = none.asked;
+	}
 	return key;
 }
 
@@ -116,7 +137,7 @@ engine_key(const char *uri, const char *pin)
 {
 	if (pin && !ENGINE_ctrl_cmd_string(t.engine, "PIN", pin, 0))
 		return NULL;
-	return ENGINE_load_private_key(t.engine, uri, (UI_METHOD *)(uintptr_t)UI_null(), NULL); /* nobody is asked for a PIN */
+	return ENGINE_load_private_key(t.engine, uri, (UI_METHOD *)(uintptr_t)UI_null(), NULL);
 }
 #endif
 
@@ -135,10 +156,11 @@ keys_token_load(const char *module, const char **via, char why[KEYS_TOKEN_WHY])
 	t.module = mem_strdup(module);
 	setenv("PKCS11_PROVIDER_MODULE", module, 1);
 	OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_ENGINE_DYNAMIC, NULL);
+	UI_set_default_method(UI_null()); /* nobody is asked for a PIN */
 	OSSL_PROVIDER_load(NULL, "default"); /* loading another by hand ends its automatic loading */
 	*via = "provider";
 	if (provider_on()) {
-		EVP_PKEY_free(provider_key(NO_SUCH_KEY, NULL)); /* now it has initialised the module */
+		EVP_PKEY_free(provider_find(NO_SUCH_KEY, &(struct pin){ .text = NULL })); /* now it has initialised the module */
 		ERR_clear_error();
 		return 0;
 	}
@@ -165,22 +187,18 @@ keys_token_key(const char *uri, const char *pin, bool *bad_pin, char why[KEYS_TO
 {
 	EVP_PKEY *key = NULL;
 
-	*bad_pin = t.pin_given = false;
+	*bad_pin = false;
 	ERR_clear_error();
 	if (t.provider)
-		key = provider_key(uri, pin);
+		key = provider_key(uri, pin, bad_pin);
 #ifndef OPENSSL_NO_ENGINE
 	else if (t.engine_on)
 		key = engine_key(uri, pin);
 #endif
 	if (!key)
 		explain(why, "no such private key in it", bad_pin);
-	if (*bad_pin) {
+	if (*bad_pin)
 		snprintf(why, KEYS_TOKEN_WHY, "it does not take the PIN (wrong or locked)");
-	} else if (!key && t.pin_given) { /* the provider does not say which */
-		snprintf(why, KEYS_TOKEN_WHY, "it does not take the PIN, or there is no such private key in it");
-		*bad_pin = true;
-	}
 	ERR_clear_error();
 	return key;
 }
