@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Revocation lists: what they forbid, how they travel between gateways, and what is quarantined without one. (Cases 53, 54.)"""
+import contextlib
 import datetime
 import os
 import shutil
@@ -80,7 +81,7 @@ def test_both_have_lists(lists):
     """Each has its own list in a file and none of the other's: they fetch them, and calls cross; that survives a restart of one."""
     p = lists()
     wait("calls to cross", lambda: call(p) == 200, 15)
-    assert not links(p.a, "quarantined") and not links(p.b, "quarantined")
+    wait("all links to have lists", lambda: not links(p.a, "quarantined") and not links(p.b, "quarantined"), 15)  # each asks for its own
     assert not alerts(p.a, "crl-refused") and not alerts(p.b, "crl-refused")
     # What came over a link is kept.
     assert os.listdir(p.b.folder + "/state/crl") == ["hud.example"]
@@ -163,7 +164,8 @@ def test_pushed(lists, nginx):
         put(revoke(p.hud, "app"), p.a.folder + "/own.crl")
         end = p.b.exchange(path="/slow/big.bin", seconds=10)
         assert end["verdict"] == "allow" and end["reason"] == "revoked" and int(end["bytes_out"]) > 0, end["line"]
-        assert len(recv_all(s)) < 64 << 20
+        with contextlib.suppress(ConnectionResetError):  # an answer cut short is a reset; not every Python and OpenSSL tells
+            assert len(recv_all(s)) < 64 << 20
     wait("a refusal", lambda: call(p) == 403)
     assert p.b.record("deny", reason="revoked")["detail"] == "spiffe://hud.example/app"
     # Others of that domain go on.
