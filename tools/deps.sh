@@ -18,7 +18,8 @@ packages() { # system set
 	deb-build) echo gcc libc6-dev make libssl-dev libevent-dev libnghttp2-dev libconfig-dev libjansson-dev libseccomp-dev ;;
 	deb-demo) echo curl ;;
 	deb-test) echo libcmocka-dev curl 'nginx|nginx-light' openssl iproute2 nftables mandoc shellcheck \
-		python3 python3-pytest python3-h2 python3-cryptography faketime softhsm2 opensc 'pkcs11-provider|libengine-pkcs11-openssl' ;;
+		python3 python3-pytest python3-h2 python3-cryptography faketime softhsm2 opensc 'pkcs11-provider|libengine-pkcs11-openssl' \
+		'systemd-standalone-sysusers|systemd' 'systemd-standalone-tmpfiles|systemd' ;;
 	deb-bench) echo curl openssl python3 haproxy 'nginx|nginx-light' libnginx-mod-stream nghttp2-proxy ;;
 	deb-fuzz) echo clang libclang-rt-dev ;;
 	rpm-build) echo gcc make openssl-devel libevent-devel libnghttp2-devel libconfig-devel jansson-devel libseccomp-devel \
