@@ -129,7 +129,7 @@ is_host(const struct h1_head *h, const char *host)
 unsigned
 wire_read_head(struct wire_request *r, const struct h1_head *h, const char *host, const char **reason, const char **why)
 {
-	const struct h1_field *f;
+	const struct h1_field *f = NULL;
 	int op = 0, n;
 
 	memset(r, 0, sizeof(*r));

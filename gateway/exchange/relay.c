@@ -218,7 +218,7 @@ static void in_end(void *ctx, const struct h1_field *trailers, unsigned n)
 		keep_trailers(x, t, n); /* parked: after_start() goes on */
 		return;
 	}
-	x->out->ops->end(x->out, t, n);
+	x->out->ops->end(x->out, n ? t : NULL, n);
 	if (n)
 		x->body_sent = true;
 	if (x->out_ended)

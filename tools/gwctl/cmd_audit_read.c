@@ -203,7 +203,7 @@ static int open_log(int dir, uint64_t first, char name[SEGMENT_NAME_MAX], off_t 
 static void tail_start(int dir, const uint64_t *list, long n, uint64_t want, long *segment, struct count *c)
 {
 	char name[SEGMENT_NAME_MAX];
-	off_t size;
+	off_t size = 0;
 	uint64_t have = 0;
 	long i = n - 1;
 	int fd = open_log(dir, list[i], name, &size);

@@ -290,9 +290,8 @@ check_grow(size_t n, char *(*text)(size_t i), const char *fault)
 		assert_null(fault);
 		assert_int_equal(policy_open(&p, image.data, image.len, &why), 0);
 	} else {
-		assert_non_null(fault);
 		assert_int_equal(errs.errors, 1);
-		assert_non_null(strstr(errs.items[0].text, fault));
+		assert_non_null(fault ? strstr(errs.items[0].text, fault) : NULL);
 	}
 	errs_fini(&errs);
 	buf_fini(&image);
