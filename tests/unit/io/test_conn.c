@@ -543,7 +543,7 @@ static void sip(void *ctx)
 	int *fd = ctx;
 
 	if (read(*fd, buf, sizeof(buf)) > 0)
-		timer_set(loop, &sip_timer, 40, sip, ctx);
+		timer_set(loop, &sip_timer, 60, sip, ctx);
 	else
 		loop_stop(loop);
 }
@@ -557,10 +557,10 @@ static void test_slow_progress(void **state)
 	(void)state;
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, sv), 0);
 	make(&a, sv[0], false);
-	conn_write_timeout(a.c, 300);
+	conn_write_timeout(a.c, 1000); /* the socket takes more only after several sips */
 	conn_write(a.c, zeros, sizeof(zeros));
 	memset(&sip_timer, 0, sizeof(sip_timer));
-	timer_set(loop, &sip_timer, 40, sip, &sv[1]);
+	timer_set(loop, &sip_timer, 60, sip, &sv[1]);
 	run_until_stopped();
 	assert_int_equal(a.closed, 0);
 	assert_int_equal(a.c->out.bytes, 0);
