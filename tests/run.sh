@@ -97,29 +97,44 @@ e2e() {
 	for a; do # test files by their name, or by their path
 		if [ -e "tests/e2e/${a%%::*}" ]; then args+=("tests/e2e/$a"); else args+=("$a"); fi
 	done
-	rm -f "$xml"
-	"${as[@]}" env B="$B" PYTHONDONTWRITEBYTECODE=1 timeout -k 30 "${E2E_TIMEOUT:-2400}" \
-		$py -m pytest -p no:cacheprovider -c tests/e2e/pytest.ini --rootdir=tests/e2e --junitxml="$xml" "${args[@]}"
-	rc=$?
-	if [ ! -s "$xml" ]; then
+	rm -f "$LOG"/e2e*.xml
+	# Most of the time a test waits for something, so a second run of pytest takes half of the files: each has namespaces and folders of its own.
+	local jobs=${E2E_JOBS:-2} i pids=() files=()
+	[ ${#args[@]} = 0 ] || jobs=1
+	while read -r a; do files+=("$a"); done < <(ls -S tests/e2e/test_*.py)
+	for ((i = jobs - 1; i >= 0; i--)); do
+		local share=("${args[@]}")
+		if [ "$jobs" -gt 1 ]; then
+			for ((a = i; a < ${#files[@]}; a += jobs)); do share+=("${files[a]}"); done
+		fi
+		"${as[@]}" env B="$B" PYTHONDONTWRITEBYTECODE=1 timeout -k 30 "${E2E_TIMEOUT:-2400}" $py -m pytest -p no:cacheprovider \
+			-c tests/e2e/pytest.ini --rootdir=tests/e2e --junitxml="${xml%.xml}-$i.xml" "${share[@]}" >"$LOG/e2e-$i.log" 2>&1 &
+		pids[i]=$!
+	done
+	rc=0
+	for ((i = 0; i < jobs; i++)); do
+		wait "${pids[i]}" || rc=$?
+		cat "$LOG/e2e-$i.log"
+		[ -s "${xml%.xml}-$i.xml" ] && continue
 		echo "  FAIL    e2e: pytest ended with $rc and no results"
 		fail "e2e: no results"
-		return
-	fi
+	done
 	local sum
-	sum=$($py - "$xml" <<'PY'
+	sum=$($py - "${xml%.xml}"-*.xml <<'PY'
+import os
 import sys
 import xml.etree.ElementTree as ET
 good = bad = skip = 0
 names = []
-for case in ET.parse(sys.argv[1]).getroot().iter("testcase"):
-    if case.find("failure") is not None or case.find("error") is not None:
-        bad += 1
-        names.append("%s::%s" % (case.get("classname"), case.get("name")))
-    elif case.find("skipped") is not None:
-        skip += 1
-    else:
-        good += 1
+for path in filter(os.path.exists, sys.argv[1:]):
+    for case in ET.parse(path).getroot().iter("testcase"):
+        if case.find("failure") is not None or case.find("error") is not None:
+            bad += 1
+            names.append("%s::%s" % (case.get("classname"), case.get("name")))
+        elif case.find("skipped") is not None:
+            skip += 1
+        else:
+            good += 1
 print(good, bad, skip)
 for n in names:
     print(n)
