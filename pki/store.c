@@ -78,9 +78,25 @@ make_dirs(const char *dir)
 	return rc;
 }
 
-/* What a crash left half made: nobody else makes files like these while we have the lock. */
+static bool
+ends_with(const char *s, size_t n, const char *end)
+{
+	size_t len = strlen(end);
+
+	return n >= len && memcmp(s + n - len, end, len) == 0;
+}
+
+/* Of what is written under the lock: certificates and keys are put into DIR by others, too. */
+static bool
+is_of_store(const char *name, size_t n)
+{
+	return (n == 2 && memcmp(name, "ca", 2) == 0) || ends_with(name, n, ".pem") || ends_with(name, n, ".crl") ||
+	    (n == 11 && memcmp(name, "pairing.key", 11) == 0);
+}
+
+/* What a crash left half made: nobody else makes files like these while we have the lock. all: whatever was to become of it. */
 static void
-sweep(const char *dir, const char *prefix)
+sweep(const char *dir, bool all)
 {
 	DIR *d = opendir(dir);
 	struct dirent *e;
@@ -89,7 +105,7 @@ sweep(const char *dir, const char *prefix)
 		size_t n = strlen(e->d_name);
 		char *path;
 
-		if (strncmp(e->d_name, prefix, strlen(prefix)) != 0 || n < 21 || strcmp(e->d_name + n - 4, ".tmp") != 0 || e->d_name[n - 21] != '.')
+		if (n < 22 || strcmp(e->d_name + n - 4, ".tmp") != 0 || e->d_name[n - 21] != '.' || !(all || is_of_store(e->d_name, n - 21)))
 			continue;
 		path = mem_printf("%s/%s", dir, e->d_name);
 		if (unlink(path) != 0 && errno == EISDIR)
@@ -144,8 +160,8 @@ store_lock(struct store *s, unsigned wait_ms, struct errs *errs)
 		close(fd);
 	} else {
 		s->lock = fd;
-		sweep(s->dir, "ca.");
-		sweep(s->ca, "");
+		sweep(s->dir, false);
+		sweep(s->ca, true);
 		rc = 0;
 	}
 out:
