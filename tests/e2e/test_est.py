@@ -915,6 +915,9 @@ def test_they_renew_themselves(world, folder, local, aside):
              sidecar.journal("enrolment", reason="renewed"), LIFE)
         wait("new certificates in use", lambda: all(serial_at(world, to, LOCAL_HOST, site.bundle, app) != first[k]
                                                      for k, to in (("identity", AT), ("inside", INSIDE))), 10, 0.2)
+        # Its links, too: cut off for as long as the old certificate lasts, they could not be made anew, and what came by the old ones would rightly be refused.
+        wait("links with the new certificate", lambda: [r["msgid"] for r in sidecar.journal() if r["msgid"] == "link-up" or (
+            r["msgid"] == "enrolment" and r.get("reason") == "renewed")][-2:] == ["link-up"] * 2, 10, 0.2)
         # The CA goes away: it is said why, and when it is back all goes on.
         site.world.hud.run("nft", "-f", "-", input=b"""table inet t {
             chain in {
@@ -932,7 +935,8 @@ def test_they_renew_themselves(world, folder, local, aside):
              len(site.g.journal("enrolment", reason="renewed")) >= 4, LIFE)
         assert serial_at(world, AT, LOCAL_HOST, site.bundle, app) != first["identity"]
         calls.stop()
-        assert calls.n > 100 and not calls.bad, (calls.n, calls.bad[:5])
+        assert calls.n > 100 and not calls.bad, (calls.n, len(calls.bad), calls.bad[:5], [
+            r["line"] for g in (sidecar, site.g) for r in g.journal("deny")[:3]])
         assert sidecar.record("enrolment", reason="renewed")["principal"] == est_id("side")
     finally:
         world.hud.run("nft", "delete", "table", "inet", "t", check=False)

@@ -136,10 +136,11 @@ def test_length_mismatch(pair, world, origin, said, sent):
     c.c.send_data(sid, b"x" * sent, end_stream=True)
     c.flush()
     r = c.result(sid)
-    assert r["reset"] is not None or c.closed or (r["status"] or 0) // 100 == 4, r
+    # A length of 0 is whole with its head: it may be answered before anybody sees what comes after it.
+    assert r["reset"] is not None or c.closed or (r["status"] or 0) // 100 == 4 or said == 0 and r["status"] == 200, r
     c.close()
     time.sleep(0.1)
-    # A length of 0 is whole with its head, which may have gone on; what came after it has not. Of another length a part may have.
+    # What came after it has not gone on. Of another length a part may have.
     assert all(len(f) < said for f in origin.faults) and (not origin.requests or said == 0 and origin.last().body == b"")
 
 
