@@ -74,6 +74,8 @@ struct child {
 	uint64_t kill_ms;            /* 0: no deadline */
 	unsigned restarts;
 	const char *killed_for;      /* static; NULL: we did not kill it */
+	uint64_t told_ms, alert_ms;  /* a worker: the second in which it told so much for its siblings; when that was last an alert */
+	unsigned told;
 	STAILQ_HEAD(, queued) queue; /* messages that did not fit into the channel */
 	unsigned queued;
 };

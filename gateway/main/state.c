@@ -145,64 +145,58 @@ state_set_severed(struct state *s, const char *domain, bool severed)
 	return r;
 }
 
-/* All of "from" into a new file, which replaces nothing yet. */
+/*
+ * All of "from" at this name, or what was there before: written beside it, synced, moved. like: whose owner and mode it gets; NULL: ours alone. 0 or -1 with errno.
+ */
 static int
-copy(int at, const char *name, int from, size_t max, mode_t mode)
+copy(int at, const char *name, int from, size_t max, const struct stat *like)
 {
+	char *part = mem_printf("%s.part", name);
 	struct stat st;
 	off_t off = 0;
-	int fd, e;
+	int fd = -1, r = -1, e;
 
 	if (fstat(from, &st) < 0)
-		return -1;
+		goto out;
 	if (!S_ISREG(st.st_mode) || st.st_size <= 0 || (size_t)st.st_size > max) {
 		errno = EFBIG;
-		return -1;
+		goto out;
 	}
-	if (unlinkat(at, name, 0) < 0 && errno != ENOENT)
-		return -1;
-	fd = openat(at, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
-	if (fd < 0)
-		return -1;
-	while (off < st.st_size) {
+	if (unlinkat(at, part, 0) < 0 && errno != ENOENT)
+		goto out;
+	fd = openat(at, part, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	while (fd >= 0 && off < st.st_size) {
 		ssize_t n = sendfile(fd, from, &off, (size_t)(st.st_size - off));
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n <= 0) {
-			e = n < 0 ? errno : EIO;
-			goto failed;
-		}
+		if (n == 0)
+			errno = EIO;
+		if (n <= 0)
+			goto out;
 	}
-	if (fsync(fd) == 0)
-		return fd;
+	if (fd >= 0 && (!like || (fchown(fd, like->st_uid, like->st_gid) == 0 && fchmod(fd, like->st_mode & 0777) == 0)) && fsync(fd) == 0)
+		r = renameat(at, part, at, name);
+out:
 	e = errno;
-failed:
-	close(fd);
-	unlinkat(at, name, 0);
+	if (fd >= 0) {
+		close(fd);
+		if (r < 0)
+			unlinkat(at, part, 0);
+	}
+	mem_free(part);
 	errno = e;
-	return -1;
+	return r;
 }
 
 int
 state_put_crl(struct state *s, const char *domain, int fd)
 {
-	char *new;
-	int r, copied;
-
 	if (!spiffe_domain_valid(domain, strlen(domain))) {
 		errno = EINVAL;
 		return -1;
 	}
-	new = mem_printf("%s.new", domain);
-	copied = copy(s->crl, new, fd, SVID_CRL_MAX, 0600);
-	r = copied < 0 ? -1 : renameat(s->crl, new, s->crl, domain);
-	if (copied >= 0)
-		close(copied);
-	if (r == 0)
-		r = fsync(s->crl);
-	mem_free(new);
-	return r;
+	return copy(s->crl, domain, fd, SVID_CRL_MAX, NULL) < 0 ? -1 : fsync(s->crl);
 }
 
 int
@@ -218,21 +212,10 @@ state_put_file(const char *path, int fd, size_t max)
 {
 	char *new = mem_printf("%s.new", path);
 	struct stat st;
-	int copied = -1, e;
+	int r = stat(path, &st) == 0 ? copy(AT_FDCWD, new, fd, max, &st) : -1;
 
-	if (stat(path, &st) == 0)
-		copied = copy(AT_FDCWD, new, fd, max, 0600);
-	if (copied >= 0 && (fchown(copied, st.st_uid, st.st_gid) < 0 || fchmod(copied, st.st_mode & 0777) < 0)) {
-		e = errno;
-		close(copied);
-		unlink(new);
-		errno = e;
-		copied = -1;
-	}
-	if (copied >= 0)
-		close(copied);
 	mem_free(new);
-	return copied < 0 ? -1 : 0;
+	return r;
 }
 
 int

@@ -23,6 +23,7 @@
 #define LOOK_MS 500
 #define SETTLE_MS 2000      /* a file that was changed so shortly before it was read is read once more */
 #define ASKER_MASK 0xfffU    /* of an instance's number: who is to get the answer */
+#define TOLD_PER_S 512       /* messages for its siblings from one worker; a CRL of each of 256 peers comes at once at the start */
 #define CRL_EVERY_MS 1000   /* how often a domain's CRL is written to disk, at most */
 
 struct sign {               /* of a file, as stat(2) has it */
@@ -268,6 +269,15 @@ trust_same(const struct config *a, const struct config *b)
 	return same;
 }
 
+static const char *
+first_error(const struct errs *errs)
+{
+	for (size_t i = 0; i < errs->n; i++)
+		if (!errs->items[i].warning)
+			return errs->items[i].text;
+	return "no memory";
+}
+
 bool
 trust_reread(struct master *m, const char *what)
 {
@@ -287,7 +297,7 @@ trust_reread(struct master *m, const char *what)
 		(errs.items[i].warning ? log_warn : log_error)("%s", errs.items[i].text);
 	if (!c || errs.errors || trust_swap(m, &c) < 0) {
 		log_error("event=trust-refused what=%s certificates, bundles and CRLs stay as they were", what);
-		note_generation(m, false, "trust", errs.n ? errs.items[0].text : "no memory");
+		note_generation(m, false, "trust", first_error(&errs));
 		config_free(c);
 		errs_fini(&errs);
 		return false;
@@ -359,11 +369,35 @@ on_new_crl(struct master *m, struct child *from, struct ipc_msg *msg)
 	return true;
 }
 
+/*
+ * Each word of one worker is one to all its siblings. An honest one asks for at most 64 callers a second, and answers as much for each of them; what is
+ * beyond that is dropped, so that one that was taken over does not drown the others.
+ */
+static bool
+too_much(struct master *m, struct child *c)
+{
+	uint64_t now = clock_mono_ms();
+
+	if (now - c->told_ms >= 1000) {
+		c->told_ms = now;
+		c->told = 0;
+	}
+	if (c->told++ < TOLD_PER_S + 64 * children_count(m, ROLE_WORKER))
+		return false;
+	if (!c->alert_ms || now - c->alert_ms >= 60000) {
+		c->alert_ms = now;
+		note_alert(m, c, "worker-floods", "tells its siblings more than can be meant; the rest is dropped");
+	}
+	return true;
+}
+
 bool
 trust_on_worker(struct master *m, struct child *c, struct ipc_msg *msg)
 {
 	struct child *o;
 
+	if (too_much(m, c))
+		return true;
 	switch (msg->type) {
 	case ROLE_MSG_NEW_CRL:
 		return on_new_crl(m, c, msg);

@@ -94,6 +94,10 @@ misbehave(const struct role_env *env, const char *how)
 		for (int i = 0; i < 100; i++)
 			ipc_send(env->master, ROLE_MSG_RENEWED, KEYS_IDENTITY, NULL, 0, &fd, 1);
 		close(fd);
+	} else if (!strcmp(how, "ask")) { /* its siblings for callers, without end */
+		for (int i = 0; i < 5000; i++)
+			while (ipc_send(env->master, ROLE_MSG_WANT_CALLER, 0, "spiffe://hud.example/x", 22, NULL, 0) == -1)
+				usleep(100);
 	} else if (!strcmp(how, "fork")) {
 		syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
 	} else if (!strcmp(how, "crash")) {

@@ -382,6 +382,22 @@ test_many_renewals(void **state)
 	mem_free(path);
 }
 
+/* What a worker tells its siblings through master is bounded: the rest is dropped, on record once, and everybody lives. */
+static void
+test_flood_of_questions(void **state)
+{
+	struct bed *b = *state;
+	unsigned worker;
+
+	put_config("ask", 1000);
+	start(b);
+	worker = wait_instance("worker", 0);
+	call();
+	assert_true(on_record(" alert ", "worker-floods"));
+	assert_int_equal(instance("worker"), worker);
+	assert_int_equal(stop(b, SIGTERM), 0);
+}
+
 /* One that ignores DRAIN is cut 2 s after its deadline. */
 static void
 test_stuck_worker(void **state)
@@ -580,6 +596,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_hostile_workers, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_flood_of_questions, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_many_renewals, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_stuck_worker, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_reload, setup, teardown),

@@ -160,7 +160,7 @@ static void test_crl(void **state)
 
 static void test_replace(void **state)
 {
-	char *path = path_of("gateway.crt"), *new = path_of("gateway.crt.new");
+	char *path = path_of("gateway.crt"), *new = path_of("gateway.crt.new"), *part = path_of("gateway.crt.new.part");
 	int fd = memory("new certificate", 15);
 	struct stat st;
 
@@ -173,7 +173,12 @@ static void test_replace(void **state)
 	assert_int_equal(state_put_file(path, fd, 100), 0);
 	assert_content(path, "");
 	assert_content(new, "new certificate");
-	assert_int_equal(state_put_file(path, fd, 100), 0); /* what a crash left is in nobody's way */
+	/* What a crash left is in nobody's way, and what is prepared already stays until the next is whole. */
+	close(open(part, O_CREAT | O_WRONLY, 0600));
+	assert_int_equal(state_put_file(path, fd, 10), -1);
+	assert_content(new, "new certificate");
+	assert_int_equal(state_put_file(path, fd, 100), 0);
+	assert_int_equal(access(part, F_OK), -1);
 	assert_int_equal(state_commit_file(path), 0);
 	assert_content(path, "new certificate");
 	assert_int_equal(access(new, F_OK), -1);
@@ -185,6 +190,7 @@ static void test_replace(void **state)
 	close(fd);
 	mem_free(path);
 	mem_free(new);
+	mem_free(part);
 }
 
 int main(void)
